@@ -1,0 +1,120 @@
+"""The settings of Orgdesk, read once, here and nowhere else.
+
+Every setting has a default that suits `make run`; the README lists them. A
+setting that cannot be used stops the start with a sentence that names it.
+"""
+
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from cryptography.fernet import Fernet
+
+ROOT = Path(__file__).parent
+INSTANCE = ROOT / "instance"
+HIGHEST_PORT = 65_535
+
+
+class SettingError(Exception):
+    """A setting cannot be used; the message names it and says what it takes."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings as typed values.
+
+    `vault_keys` are Fernet keys, newest first: the first one encrypts, all of
+    them decrypt. `external_url` is the address browsers reach Orgdesk under,
+    without a trailing slash, or None to take it from the request. `instance`
+    is the folder of the local database and keys.
+    """
+
+    instance: Path
+    secret_key: str
+    vault_keys: tuple[str, ...]
+    database_url: str
+    external_url: str | None
+    port: int
+    practice_port: int
+
+
+def read_settings(
+    environ: Mapping[str, str] = os.environ, instance: Path | None = None
+) -> Settings:
+    """Read the settings; raise `SettingError` for one that cannot be used.
+
+    Keys that are not set are made in `instance` on the first start and found
+    there on the next.
+    """
+    instance = instance or Path(environ.get("ORGDESK_INSTANCE") or INSTANCE).absolute()
+    instance.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Settings(
+        instance=instance,
+        secret_key=environ.get("ORGDESK_SECRET_KEY")
+        or _kept_in(instance / "secret.key", lambda: secrets.token_urlsafe(48)),
+        vault_keys=_vault_keys(environ, instance),
+        database_url=environ.get("ORGDESK_DATABASE_URL")
+        or f"sqlite:///{instance / 'orgdesk.db'}",
+        external_url=_external_url(environ),
+        port=_port(environ, "ORGDESK_PORT", 8000),
+        practice_port=_port(environ, "ORGDESK_PRACTICE_PORT", 8001),
+    )
+
+
+def _vault_keys(environ: Mapping[str, str], instance: Path) -> tuple[str, ...]:
+    text = environ.get("ORGDESK_VAULT_KEYS") or _kept_in(
+        instance / "vault.key", lambda: Fernet.generate_key().decode()
+    )
+    keys = tuple(text.replace(",", " ").split())
+    for position, key in enumerate(keys, start=1):
+        try:
+            Fernet(key)
+        except ValueError:
+            raise SettingError(
+                f"ORGDESK_VAULT_KEYS: key {position} is not a Fernet key"
+                " (32 bytes as URL-safe base64)"
+            ) from None
+    if not keys:
+        raise SettingError("ORGDESK_VAULT_KEYS holds no key")
+    return keys
+
+
+def _kept_in(path: Path, make: Callable[[], str]) -> str:
+    """Return what `path` holds, having made it with mode 0600 if need be.
+
+    The file appears whole or not at all, and the first of several processes
+    that start at once wins.
+    """
+    if not path.exists():
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        draft.touch(mode=0o600, exist_ok=False)
+        try:
+            draft.write_text(make() + "\n")
+            path.hardlink_to(draft)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    return path.read_text().strip()
+
+
+def _external_url(environ: Mapping[str, str]) -> str | None:
+    text = environ.get("ORGDESK_EXTERNAL_URL", "").rstrip("/")
+    if not text:
+        return None
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise SettingError(
+            "ORGDESK_EXTERNAL_URL is not an address like https://orgdesk.example.com"
+        )
+    return text
+
+
+def _port(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name) or str(default)
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= HIGHEST_PORT):
+        raise SettingError(f"{name} is not a port number: {text!r}")
+    return int(text)
