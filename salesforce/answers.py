@@ -1,0 +1,242 @@
+"""Read what a token endpoint answered: a usable token, or a reason why not.
+
+requests-oauthlib ignores the status and the types of the fields, so both are
+settled here before the library sees anything. Nothing that cannot be used is
+accepted, and nothing is half accepted.
+"""
+
+import json
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Never, TypeVar
+from urllib.parse import urlsplit
+
+from salesforce.errors import SalesforceError, decode
+from salesforce.hosts import DomainError, parse_https_url
+from salesforce.redaction import redact, redact_answer
+from salesforce.states import State
+
+LONGEST_TOKEN = 16_384
+LONGEST_URL = 255
+LONGEST_SCOPE = 4_096
+LONGEST_CODE = 80
+LONGEST_LIFETIME = 10 * 365 * 24 * 3600
+"""Seconds; RFC 6749 sets no bound, an honest server stays far below this one."""
+
+OK = 200
+MULTIPLE_CHOICES = 300
+BAD_REQUEST = 400
+TOO_MANY_REQUESTS = 429
+SERVER_ERROR = 500
+
+VISIBLE = re.compile(r"[\x21-\x7e]+")
+SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*")
+"""RFC 6749, section 3.3."""
+DIGITS = re.compile(r"[0-9]{1,15}")
+IDENTITY = re.compile(r"/([A-Za-z0-9_-]{1,64})/([A-Za-z0-9_-]{1,64})/?")
+"""The end of an identity URL: organization, then user."""
+T = TypeVar("T")
+MILLISECONDS = 1_000
+FIRST_MILLISECOND = 946_684_800_000
+"""The year 2000: a smaller number counts seconds, as one old help page says."""
+
+
+@dataclass(frozen=True)
+class TokenAnswer:
+    """A token endpoint's answer, every field checked.
+
+    Absent fields are None. `issued_at` comes from milliseconds since 1970 and
+    `expires_in` from seconds. `response` is the body, fit to be shown.
+    """
+
+    access_token: str
+    refresh_token: str | None
+    instance_url: str | None
+    identity_url: str | None
+    issued_at: datetime | None
+    scope: str | None
+    expires_in: timedelta | None
+    response: str
+
+    @property
+    def organization_and_user(self) -> tuple[str, str] | None:
+        """The ids that the identity URL ends in (Salesforce Help, "Identity URLs")."""
+        if self.identity_url is None:
+            return None
+        found = IDENTITY.search(urlsplit(self.identity_url).path[-132:])
+        return (found[1], found[2]) if found else None
+
+
+class _Unusable(ValueError):
+    """A field of the answer cannot be used; the message is for an admin."""
+
+
+def read_token_answer(
+    status: int, headers: Mapping[str, str], body: bytes, secrets: Collection[str]
+) -> TokenAnswer:
+    """Return the answer's fields, or raise `SalesforceError`.
+
+    `secrets` are the values that the request carried; they are kept out of
+    everything that is stored or shown.
+    """
+    text = body.decode("utf-8", "replace")
+    response = redact_answer(text, secrets)
+    if status != OK:
+        _refuse_status(status, headers, text, secrets, response)
+    try:
+        fields = _fields(body)
+        if "error" in fields:
+            raise _Unusable("it has a token's status, and an error in it")
+        return _token(fields, response)
+    except _Unusable as problem:
+        raise SalesforceError(
+            f"The org's answer cannot be used: {problem}. The token is as it was.",
+            state=State.UNREACHABLE,
+            code="<unusable answer>",
+            response=response,
+            refresh_token=_rescued_refresh_token(body),
+        ) from None
+
+
+def _refuse_status(
+    status: int,
+    headers: Mapping[str, str],
+    text: str,
+    secrets: Collection[str],
+    response: str,
+) -> Never:
+    if status == TOO_MANY_REQUESTS or status >= SERVER_ERROR:
+        wait = headers.get("Retry-After", "")
+        later = f"in {wait} seconds" if DIGITS.fullmatch(wait) else "later"
+        why = (
+            "asks for fewer requests" if status == TOO_MANY_REQUESTS else "is not well"
+        )
+        raise SalesforceError(
+            f"The org {why} (HTTP {status}). Try again {later}.",
+            state=State.UNREACHABLE,
+            code=f"<HTTP {status}>",
+            response=response,
+        )
+    if MULTIPLE_CHOICES <= status < BAD_REQUEST:
+        raise SalesforceError(
+            f"The host sends token requests elsewhere (HTTP {status}), where secrets"
+            " must not follow. Correct the Salesforce Domain.",
+            state=State.MISCONFIGURED,
+            code=f"<HTTP {status}>",
+            response=response,
+        )
+    try:
+        fields = _fields(text.encode("utf-8", "replace"))
+    except _Unusable:
+        fields = {}
+    error, description = fields.get("error"), fields.get("error_description")
+    if status >= BAD_REQUEST and isinstance(error, str) and error:
+        raise decode(
+            redact(error, secrets)[:LONGEST_CODE],
+            redact(description, secrets) if isinstance(description, str) else "",
+            response=response,
+        )
+    raise SalesforceError(
+        f"This host does not answer as a Salesforce org does (HTTP {status})."
+        " Check the Salesforce Domain.",
+        state=State.MISCONFIGURED,
+        code=f"<HTTP {status}>",
+        response=response,
+    )
+
+
+def _fields(body: bytes) -> dict[str, object]:
+    try:
+        fields = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise _Unusable("it is not JSON") from None
+    if not isinstance(fields, dict):
+        raise _Unusable("it is not a JSON object")
+    return fields
+
+
+def _no_constant(name: str) -> Never:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _token(fields: dict[str, object], response: str) -> TokenAnswer:
+    token_type = _text(fields, "token_type", VISIBLE, LONGEST_CODE) or "Bearer"
+    if token_type.lower() != "bearer":
+        raise _Unusable("its token_type is not Bearer")
+    access_token = _text(fields, "access_token", VISIBLE, LONGEST_TOKEN)
+    if access_token is None:
+        raise _Unusable("there is no access_token in it")
+    instance_url = _url(fields, "instance_url")
+    return TokenAnswer(
+        access_token=access_token,
+        refresh_token=_text(fields, "refresh_token", VISIBLE, LONGEST_TOKEN),
+        instance_url=instance_url and instance_url.rstrip("/"),
+        identity_url=_url(fields, "id"),
+        issued_at=_number(fields, "issued_at", _moment),
+        scope=_text(fields, "scope", SCOPE, LONGEST_SCOPE),
+        expires_in=_number(fields, "expires_in", _lifetime),
+        response=response,
+    )
+
+
+def _rescued_refresh_token(body: bytes) -> str | None:
+    """Return the refresh token of an answer that cannot be used otherwise."""
+    try:
+        return _text(_fields(body), "refresh_token", VISIBLE, LONGEST_TOKEN)
+    except _Unusable:
+        return None
+
+
+def _text(
+    fields: dict[str, object], name: str, pattern: re.Pattern[str], longest: int
+) -> str | None:
+    value = fields.get(name)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise _Unusable(f"its {name} is not what such a field holds")
+    if len(value) > longest:
+        raise _Unusable(f"its {name} is longer than {longest} characters")
+    return value
+
+
+def _url(fields: dict[str, object], name: str) -> str | None:
+    value = _text(fields, name, VISIBLE, LONGEST_URL)
+    if value is None:
+        return None
+    try:
+        return parse_https_url(value)
+    except DomainError:
+        raise _Unusable(f"its {name} is not an https address") from None
+
+
+def _number(
+    fields: dict[str, object], name: str, convert: Callable[[int], T]
+) -> T | None:
+    value = fields.get(name)
+    if value is None or value == "":
+        return None
+    text = str(value) if isinstance(value, int | str) else ""
+    if isinstance(value, bool) or not DIGITS.fullmatch(text):
+        raise _Unusable(f"its {name} is not a number of the expected kind")
+    try:
+        return convert(int(text))
+    except (OverflowError, ValueError, OSError):
+        raise _Unusable(f"its {name} is out of range") from None
+
+
+def _moment(number: int) -> datetime:
+    if number < FIRST_MILLISECOND:
+        number *= MILLISECONDS
+    moment = datetime.fromtimestamp(number / MILLISECONDS, UTC)
+    if number < FIRST_MILLISECOND:
+        raise ValueError("before Salesforce")
+    return moment
+
+
+def _lifetime(seconds: int) -> timedelta:
+    if seconds > LONGEST_LIFETIME:
+        raise ValueError("no lifetime")
+    return timedelta(seconds=seconds)

@@ -1,0 +1,236 @@
+"""Salesforce Domain: from what people paste to the one form that is stored.
+
+The host patterns are those of Salesforce's "OAuth Endpoints" and "My Domain"
+help pages and of the rewrite table in sfdx-core (`sfdcUrl.ts`).
+"""
+
+import ipaddress
+import re
+import unicodedata
+from dataclasses import dataclass
+from urllib.parse import quote, urlsplit
+
+LONGEST = 255
+"""Characters that the Salesforce Domain column holds."""
+
+LONGEST_HOST = 253
+HIGHEST_PORT = 65_535
+DEFAULT_PORTS = {"https": 443, "http": 80}
+
+LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?!\d)(//)?")
+LOOPBACK_START = re.compile(
+    r"(localhost|[a-z0-9.-]+\.localhost|127\.\d+\.\d+\.\d+|\[::1\])(?=[:/?#]|$)", re.I
+)
+
+UI_HOSTS = (
+    (".lightning.force.com", ".my.salesforce.com"),
+    (".my.salesforce-setup.com", ".my.salesforce.com"),
+    (".salesforce-setup.com", ".my.salesforce.com"),
+    (".lightning.crmforce.mil", ".my.salesforce.mil"),
+    (".lightning.sfcrmapps.cn", ".my.sfcrmproducts.cn"),
+    (".my.sfcrmapps.cn", ".my.sfcrmproducts.cn"),
+)
+"""Hosts that show Salesforce's pages but answer no API, and their API hosts."""
+
+PATHLESS_HOSTS = (
+    ".salesforce.com",
+    ".salesforce.mil",
+    ".sfcrmproducts.cn",
+    ".my-salesforce.com",
+)
+"""Hosts whose OAuth endpoints stand at the root: a pasted path is a page's."""
+
+
+class DomainError(ValueError):
+    """What was typed is no Salesforce Domain; the message says why."""
+
+
+@dataclass(frozen=True)
+class SalesforceDomain:
+    """A host that answers OAuth requests, with the path of a site if it has one."""
+
+    scheme: str
+    host: str
+    port: int | None = None
+    path: str = ""
+
+    def __str__(self) -> str:
+        """Return the form that is stored and shown: https goes without saying."""
+        text = self.authority + self.path
+        return text if self.scheme == "https" else f"{self.scheme}://{text}"
+
+    @property
+    def authority(self) -> str:
+        return self.host if self.port is None else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        return is_loopback(self.host)
+
+    @property
+    def origin(self) -> str:
+        return f"{self.scheme}://{self.authority}"
+
+    @property
+    def issuer(self) -> str:
+        """The issuer identifier that RFC 9207's `iss` has to equal."""
+        return self.origin + self.path
+
+    def endpoint(self, name: str) -> str:
+        """Return the URL of an OAuth endpoint: `authorize`, `token`, …"""
+        return f"{self.origin}{self.path}/services/oauth2/{name}"
+
+
+def parse_domain(typed: str) -> SalesforceDomain:
+    """Read a Salesforce Domain as people paste it.
+
+    A scheme, a page's path, a query and a trailing slash may be there; hosts
+    of Salesforce's pages become the My Domain host that answers for them.
+    Raises `DomainError` with a sentence for the form.
+    """
+    text = typed.strip()
+    _refuse_odd_characters(text)
+    scheme, rest = _split_scheme(text)
+    parts = _split(f"{scheme}://{rest}")
+    if "@" in parts.netloc:
+        raise DomainError("Leave out the user name and password before the @.")
+    host = _api_host(_host(parts.hostname or ""))
+    if scheme == "http" and not is_loopback(host):
+        raise DomainError("Use https: http would send the secret in the clear.")
+    port = _port(parts.netloc)
+    if port == DEFAULT_PORTS[scheme]:
+        port = None
+    domain = SalesforceDomain(scheme, host, port, _path(host, parts.path))
+    if len(str(domain)) > LONGEST:
+        raise DomainError(f"This is longer than {LONGEST} characters.")
+    return domain
+
+
+def parse_https_url(text: str) -> str:
+    """Check an absolute URL from elsewhere and return it as it is.
+
+    It has to be https, or http on a loopback host, with a host (an address or
+    a single label will do) and without user information, fragment, spaces or
+    control characters. Raises `DomainError`.
+    """
+    _refuse_odd_characters(text)
+    parts = _split(text)
+    if parts.scheme not in DEFAULT_PORTS or not parts.netloc:
+        raise DomainError("This is not an address like https://host/path.")
+    if "@" in parts.netloc:
+        raise DomainError("Leave out the user name and password before the @.")
+    if "#" in text:
+        raise DomainError("Leave out the part from # on.")
+    host = parts.hostname or ""
+    if ":" not in host and not all(LABEL.fullmatch(part) for part in host.split(".")):
+        raise DomainError(f"‘{host}’ is not a host name.")
+    _port(parts.netloc)
+    if parts.scheme == "http" and not is_loopback(host):
+        raise DomainError("Use https: http is for localhost alone.")
+    return text
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether `host` names this machine itself, by its spelling alone."""
+    host = host.strip("[]")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _refuse_odd_characters(text: str) -> None:
+    if not text:
+        raise DomainError("Type the host name of the org.")
+    for character in text:
+        if character.isspace():
+            raise DomainError("There is a space in it.")
+        if unicodedata.category(character) in ("Cc", "Cs"):
+            raise DomainError("There is a control character in it.")
+        if not character.isascii():
+            name = unicodedata.name(character, "an unnamed character")
+            raise DomainError(
+                f"‘{character}’ is {name}, not one of the letters a to z, digits,"
+                " dots and hyphens that host names are made of."
+            )
+    if "\\" in text:
+        raise DomainError("There is a backslash in it; addresses have /.")
+
+
+def _split_scheme(text: str) -> tuple[str, str]:
+    found = SCHEME.match(text)
+    if found is None:
+        rest = text.removeprefix("//")
+        return ("http" if LOOPBACK_START.match(rest) else "https"), rest
+    scheme = found[1].lower()
+    if found[2] is None and "@" in text:
+        raise DomainError("Leave out the user name and password before the @.")
+    if scheme not in DEFAULT_PORTS or found[2] is None:
+        raise DomainError(f"{found[0]} is not a way to an org; use https://.")
+    return scheme, text[found.end() :]
+
+
+def _split(url: str) -> "_Parts":
+    try:
+        parts = urlsplit(url)
+        return _Parts(parts.scheme, parts.netloc, parts.hostname, parts.path)
+    except ValueError:
+        raise DomainError("The square brackets do not hold an IPv6 address.") from None
+
+
+@dataclass(frozen=True)
+class _Parts:
+    scheme: str
+    netloc: str
+    hostname: str | None
+    path: str
+
+
+def _host(host: str) -> str:
+    host = host.lower().removesuffix(".")
+    if is_loopback(host):
+        return f"[{host}]" if ":" in host else host
+    labels = host.split(".")
+    if ":" in host or labels[-1].isdigit() or re.fullmatch(r"0x[0-9a-f]*", labels[-1]):
+        raise DomainError("This is a bare address; type the host name of the org.")
+    if len(host) > LONGEST_HOST or not all(LABEL.fullmatch(label) for label in labels):
+        raise DomainError(f"‘{host}’ is not a host name.")
+    if len(labels) < 2:
+        raise DomainError(
+            f"‘{host}’ is not a whole host name. Did you mean {host}.my.salesforce.com?"
+        )
+    return host
+
+
+def _api_host(host: str) -> str:
+    for page_suffix, api_suffix in UI_HOSTS:
+        if host.endswith(page_suffix):
+            return host.removesuffix(page_suffix) + api_suffix
+    return host
+
+
+def _port(netloc: str) -> int | None:
+    text = netloc.rpartition("]")[2].partition(":")[2]
+    if not text:
+        return None
+    if not (text.isdigit() and len(text) <= 5 and 0 < int(text) <= HIGHEST_PORT):
+        raise DomainError(f"‘{text}’ is not a port: those are 1 to {HIGHEST_PORT}.")
+    return int(text)
+
+
+def _path(host: str, path: str) -> str:
+    """Return the path of a site; what belongs to a page or an endpoint is cut."""
+    if host.endswith(PATHLESS_HOSTS):
+        return ""
+    kept = []
+    for segment in path.split("/"):
+        if segment in ("services", "s"):
+            break
+        if segment in (".", ".."):
+            raise DomainError("The path has a . or .. in it.")
+        if segment:
+            kept.append(quote(segment, safe="%-._~!$&'()*+,;=:@"))
+    return "".join(f"/{segment}" for segment in kept)

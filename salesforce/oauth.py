@@ -1,0 +1,207 @@
+"""The web server flow and the refresh token flow, on requests-oauthlib.
+
+Sources: Salesforce Help "OAuth 2.0 Web Server Flow" and "OAuth 2.0 Refresh
+Token Flow", RFC 6749 and RFC 7636. The library builds the requests; this
+module holds it to Salesforce's ways: a scope in the authorization URL alone,
+a proof key of the base64url alphabet, the secret in the body.
+"""
+
+import base64
+import hashlib
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+
+import requests
+import urllib3
+from requests_oauthlib import OAuth2Session
+
+from salesforce.answers import TokenAnswer, read_token_answer
+from salesforce.errors import SalesforceError
+from salesforce.hosts import SalesforceDomain
+from salesforce.states import State
+from salesforce.transport import ADAPTER, DEADLINE, AnswerTooLarge
+
+VERIFIER_BYTES = 64
+"""Makes 86 characters, all of base64url: Salesforce refuses the ~ of RFC 7636."""
+STATE_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Client:
+    """One app in one org, as the token endpoint has to see it."""
+
+    domain: SalesforceDomain
+    client_id: str
+    client_secret: str | None
+    redirect_uri: str
+
+    def __repr__(self) -> str:
+        return f"<Client {self.client_id} at {self.domain}>"
+
+
+@dataclass(frozen=True)
+class AuthorizationRequest:
+    """A login about to begin: where to send the browser, and what to remember."""
+
+    url: str
+    state: str
+    code_verifier: str
+
+
+def authorization_request(
+    client: Client, *, scope: str | None, prompt_login: bool
+) -> AuthorizationRequest:
+    """Begin the web server flow: draw a state and a proof key, build the URL.
+
+    Without a `scope` the org grants all scopes of the app.
+    """
+    state = secrets.token_urlsafe(STATE_BYTES)
+    code_verifier = secrets.token_urlsafe(VERIFIER_BYTES)
+    extra = {"prompt": "login"} if prompt_login else {}
+    session = _Session(client)
+    session.scope = scope.split() if scope else None
+    endpoint = client.domain.endpoint("authorize")
+    url, _ = session.authorization_url(
+        _for_the_library(endpoint),
+        state=state,
+        code_challenge=_s256(code_verifier),
+        code_challenge_method="S256",
+        **extra,
+    )
+    return AuthorizationRequest(
+        endpoint + url.removeprefix(_for_the_library(endpoint)), state, code_verifier
+    )
+
+
+def exchange_code(client: Client, code: str, code_verifier: str) -> TokenAnswer:
+    """Exchange an authorization code for a token; raise `SalesforceError`."""
+    session = _Session(client, code, code_verifier)
+    return session.ask(
+        lambda url: session.fetch_token(
+            url,
+            code=code,
+            code_verifier=code_verifier,
+            client_secret=client.client_secret,
+            include_client_id=True,
+        )
+    )
+
+
+def refresh_access_token(client: Client, refresh_token: str) -> TokenAnswer:
+    """Ask for a new access token without a page; raise `SalesforceError`."""
+    session = _Session(client, refresh_token)
+    authentication: dict[str, Any] = {"client_id": client.client_id}
+    if client.client_secret:
+        authentication["client_secret"] = client.client_secret
+    return session.ask(
+        lambda url: session.refresh_token(
+            url, refresh_token=refresh_token, **authentication
+        )
+    )
+
+
+class _Session(OAuth2Session):
+    """An `OAuth2Session` for one request, under the outbound rules.
+
+    The library insists on https. It is shown https addresses and `request`
+    asks the real endpoint, which `parse_domain` allows to be http on a
+    loopback host only; the switch OAUTHLIB_INSECURE_TRANSPORT would allow
+    http everywhere.
+    """
+
+    def __init__(self, client: Client, *secrets_sent: str) -> None:
+        super().__init__(client_id=client.client_id, redirect_uri=client.redirect_uri)
+        self.mount("https://", ADAPTER)
+        self.mount("http://", ADAPTER)
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        # Proxies and the trust store are those of the environment; no proxy is
+        # asked for this machine itself.
+        self._proxies = (
+            {"no_proxy": client.domain.host.strip("[]")}
+            if client.domain.is_loopback
+            else {}
+        )
+        self._endpoint = client.domain.endpoint("token")
+        self._secrets = {*secrets_sent, client.client_secret or ""} - {""}
+        self._answer: TokenAnswer | None = None
+        self.register_compliance_hook("access_token_response", self._read)
+        self.register_compliance_hook("refresh_token_response", self._read)
+
+    def ask(self, send: Callable[[str], object]) -> TokenAnswer:
+        """Let the library `send` its request; return what `_read` read."""
+        try:
+            send(_for_the_library(self._endpoint))
+        except AnswerTooLarge:
+            raise _no_answer(
+                "The org's answer is too large to be a token.", "<too large>", lost=True
+            ) from None
+        except (OSError, urllib3.exceptions.HTTPError) as error:
+            raise _unreachable(error) from None
+        assert self._answer is not None
+        return self._answer
+
+    def request(  # type: ignore[override]
+        self, method: str, url: str, **kwargs: Any
+    ) -> requests.Response:
+        """Send the library's request to the real endpoint, without a redirect."""
+        kwargs.pop("withhold_token", None)
+        kwargs |= {"proxies": self._proxies, "allow_redirects": False}
+        return requests.Session.request(self, method, self._endpoint, **kwargs)
+
+    def _read(self, response: requests.Response) -> requests.Response:
+        """Settle the answer, and leave the library one that it cannot trip over."""
+        self._answer = read_token_answer(
+            response.status_code, response.headers, response.content, self._secrets
+        )
+        response._content = b'{"access_token": "read", "token_type": "Bearer"}'
+        return response
+
+
+def _unreachable(error: Exception) -> SalesforceError:
+    if isinstance(error, requests.exceptions.SSLError):
+        return _no_answer(
+            "The host's TLS certificate could not be verified.", "<TLS>", lost=False
+        )
+    if not isinstance(error, requests.RequestException):
+        return _no_answer(
+            "The request could not be sent: see REQUESTS_CA_BUNDLE and the proxy"
+            " settings of this server.",
+            "<not sent>",
+            lost=False,
+        )
+    if isinstance(
+        error, requests.exceptions.ConnectTimeout | requests.exceptions.ProxyError
+    ):
+        return _no_answer("The host could not be reached.", "<unreachable>", lost=False)
+    if isinstance(error, requests.Timeout):
+        return _no_answer(
+            f"The org did not answer within {DEADLINE} seconds.", "<timeout>", lost=True
+        )
+    cause = error.args[0] if error.args else None
+    reason = getattr(cause, "reason", cause)
+    if isinstance(reason, urllib3.exceptions.NewConnectionError):
+        return _no_answer("The host could not be reached.", "<unreachable>", lost=False)
+    return _no_answer(
+        "The connection broke before the org's answer was there.", "<lost>", lost=True
+    )
+
+
+def _no_answer(sentence: str, code: str, *, lost: bool) -> SalesforceError:
+    return SalesforceError(
+        f"{sentence} Try again later.",
+        state=State.UNREACHABLE,
+        code=code,
+        answer_lost=lost,
+    )
+
+
+def _for_the_library(url: str) -> str:
+    return "https://" + url.partition("://")[2]
+
+
+def _s256(code_verifier: str) -> str:
+    digest = hashlib.sha256(code_verifier.encode("ascii")).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")

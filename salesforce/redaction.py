@@ -1,0 +1,87 @@
+"""Take secrets out of text that an org sent, before it is kept or shown."""
+
+import hashlib
+import json
+import re
+from collections.abc import Collection
+from urllib.parse import quote, quote_plus
+
+SECRET_FIELDS = frozenset(
+    {
+        "access_token",
+        "refresh_token",
+        "id_token",
+        "client_secret",
+        "code",
+        "code_verifier",
+        "assertion",
+        "client_assertion",
+        "device_code",
+        "password",
+    }
+)
+TOKEN_SHAPES = re.compile(
+    r"00D[A-Za-z0-9]{12,15}![A-Za-z0-9._]+"  # session id: organization ! secret
+    r"|5Aep[A-Za-z0-9._]{20,}"  # refresh token
+    r"|eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*)?"  # JSON web token
+)
+SHORTEST_SECRET = 6
+"""Shorter strings are replaced nowhere: they would be found in plain words."""
+
+
+def redact_answer(body: str, secrets: Collection[str]) -> str:
+    """Return an answer's body fit to be kept: fingerprints stand for its secrets.
+
+    JSON is indented for reading. `secrets` are those of the request; an org
+    that sends one of them back does not get it stored.
+    """
+    try:
+        answer = json.loads(body)
+        text = json.dumps(_redact_fields(answer, secrets), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        text = redact(body, secrets)
+    return printable(text)
+
+
+def redact(text: str, secrets: Collection[str]) -> str:
+    """Replace the given secrets, and whatever looks like a token, in `text`."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= SHORTEST_SECRET:
+            for spelling in {secret, quote(secret, safe=""), quote_plus(secret)}:
+                text = text.replace(spelling, _mark(secret))
+    return TOKEN_SHAPES.sub(lambda found: _mark(found[0]), text)
+
+
+def printable(text: str) -> str:
+    """Replace what neither a page nor a database takes: controls, half surrogates."""
+    return "".join(
+        character
+        if character in "\n\t" or (character >= " " and not _odd(character))
+        else "\ufffd"
+        for character in text
+    )
+
+
+def _redact_fields(value: object, secrets: Collection[str]) -> object:
+    if isinstance(value, dict):
+        return {
+            redact(str(name), secrets): (
+                _mark(str(inner))
+                if name in SECRET_FIELDS and inner is not None
+                else _redact_fields(inner, secrets)
+            )
+            for name, inner in value.items()
+        }
+    if isinstance(value, list):
+        return [_redact_fields(inner, secrets) for inner in value]
+    return redact(value, secrets) if isinstance(value, str) else value
+
+
+def _mark(secret: str) -> str:
+    digest = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"(fingerprint {digest[:8]})"
+
+
+def _odd(character: str) -> bool:
+    code = ord(character)
+    return 0x7F <= code <= 0x9F or 0xD800 <= code <= 0xDFFF or code in (0x2028, 0x2029)

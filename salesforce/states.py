@@ -1,0 +1,21 @@
+"""The states of a connection, one name each."""
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """What an admin has to know about a connection before anything else."""
+
+    NEVER_AUTHORIZED = "never_authorized"
+    CONNECTED = "connected"
+    EXPIRED = "expired"
+    LOGIN_REQUIRED = "login_required"
+    """The grant is dead: only a login brings the next token."""
+    BLOCKED = "blocked"
+    """Somebody has to act in the org."""
+    MISCONFIGURED = "misconfigured"
+    """The record, or the app in the org, has to be corrected."""
+    UNREACHABLE = "unreachable"
+    """The org did not answer, or not now: try later."""
+    OUTCOME_UNKNOWN = "outcome_unknown"
+    """A rotating refresh token was sent and the answer was lost."""
