@@ -1,0 +1,385 @@
+"""The tables, and what a record can do: store a token, keep a failure, expire.
+
+Views and the token engine speak in these verbs and never set two columns in a
+row.
+"""
+
+import logging
+import sqlite3
+import unicodedata
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import (
+    DateTime,
+    Enum,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Text,
+    event,
+    update,
+)
+from sqlalchemy.engine import Dialect, Engine
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    mapped_column,
+    relationship,
+    validates,
+)
+from sqlalchemy.types import TypeDecorator
+
+from salesforce import (
+    SalesforceDomain,
+    SalesforceError,
+    State,
+    TokenAnswer,
+    parse_domain,
+)
+from vault import Encrypted, Sealed, UnreadableSecret, seal
+
+LONGEST_TEXT = 255
+LONGEST_RESPONSE = 32_768
+"""Characters of the Authorization Server Response that a record keeps."""
+LARGEST_ID = 2**63 - 1
+
+log = logging.getLogger(__name__)
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_N_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+db = SQLAlchemy(model_class=Base)
+
+if TYPE_CHECKING:
+    Model = Base
+else:
+    Model = db.Model
+
+
+class Moment(TypeDecorator[datetime]):
+    """A moment: aware UTC in Python, naive UTC in the database."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(
+        self, value: datetime | None, dialect: Dialect
+    ) -> datetime | None:
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(
+        self, value: datetime | None, dialect: Dialect
+    ) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+class Lane(StrEnum):
+    """The ways to a token."""
+
+    SILENT = "silent"
+    """With the stored refresh token, without a page."""
+    BROWSER = "browser"
+    """Through the org's login page."""
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def name_key(name: str) -> str:
+    """Fold a name for comparing, searching and sorting: case and width go.
+
+    Unicode's compatibility caseless match (The Unicode Standard, D146).
+    """
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return unicodedata.normalize("NFKC", folded)
+
+
+class ExternalApplication(Model):
+    """A connection to a Salesforce org: its app, its token, its state."""
+
+    __tablename__ = "external_application"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    application_name: Mapped[str] = mapped_column(String(LONGEST_TEXT))
+    application_name_key: Mapped[str] = mapped_column(Text, unique=True)
+    salesforce_domain: Mapped[str] = mapped_column(String(LONGEST_TEXT))
+    client_id: Mapped[str] = mapped_column(String(LONGEST_TEXT))
+    consumer_secret: Mapped[Sealed | None] = mapped_column(Encrypted)
+    callback_url: Mapped[str] = mapped_column(String(LONGEST_TEXT))
+    requested_scopes: Mapped[str] = mapped_column(String(LONGEST_TEXT), default="")
+    prompt_login: Mapped[bool] = mapped_column(default=True)
+
+    state: Mapped[State] = mapped_column(
+        Enum(
+            State,
+            native_enum=False,
+            length=32,
+            values_callable=lambda states: [state.value for state in states],
+        ),
+        default=State.NEVER_AUTHORIZED,
+    )
+    access_token: Mapped[Sealed | None] = mapped_column(Encrypted)
+    refresh_token: Mapped[Sealed | None] = mapped_column(Encrypted)
+    refresh_token_rotates: Mapped[bool] = mapped_column(default=False)
+    instance_url: Mapped[str | None] = mapped_column(String(LONGEST_TEXT))
+    identity_url: Mapped[str | None] = mapped_column(String(LONGEST_TEXT))
+    organization_id: Mapped[str | None] = mapped_column(String(64))
+    user_id: Mapped[str | None] = mapped_column(String(64))
+    issued_at: Mapped[datetime | None] = mapped_column(Moment)
+    expires_at: Mapped[datetime | None] = mapped_column(Moment)
+    granted_scopes: Mapped[str | None] = mapped_column(Text)
+    lane: Mapped[str | None] = mapped_column(String(16))
+    lane_reason: Mapped[str | None] = mapped_column(Text)
+    oauth_code: Mapped[Sealed | None] = mapped_column(Encrypted)
+    oauth_code_received_at: Mapped[datetime | None] = mapped_column(Moment)
+    oauth_code_used_at: Mapped[datetime | None] = mapped_column(Moment)
+    authorization_server_response: Mapped[str | None] = mapped_column(
+        String(LONGEST_RESPONSE)
+    )
+    last_error: Mapped[str | None] = mapped_column(Text)
+    last_error_code: Mapped[str | None] = mapped_column(String(LONGEST_TEXT))
+    last_error_at: Mapped[datetime | None] = mapped_column(Moment)
+
+    created_at: Mapped[datetime] = mapped_column(Moment, default=now)
+    changed_at: Mapped[datetime] = mapped_column(Moment, default=now)
+
+    # What the list walks along: each order, with the searched columns in the
+    # index, so that a row is fetched only when it is shown.
+    __table_args__ = (
+        Index(
+            "ix_external_application_newest",
+            "id",
+            "application_name_key",
+            "salesforce_domain",
+        ),
+        Index(
+            "ix_external_application_name",
+            "application_name_key",
+            "salesforce_domain",
+        ),
+        Index(
+            "ix_external_application_state_newest",
+            "state",
+            "id",
+            "application_name_key",
+            "salesforce_domain",
+        ),
+        Index(
+            "ix_external_application_state_name",
+            "state",
+            "application_name_key",
+            "salesforce_domain",
+        ),
+        Index("ix_external_application_state_expires_at", "state", "expires_at"),
+        {"sqlite_autoincrement": True},
+    )
+
+    @validates("application_name")
+    def _fold_name(self, _: str, name: str) -> str:
+        self.application_name_key = name_key(name)
+        return name
+
+    @property
+    def domain(self) -> SalesforceDomain:
+        return parse_domain(self.salesforce_domain)
+
+    @property
+    def shown_state(self) -> State:
+        """The state now: a token whose time has passed is not connected."""
+        if (
+            self.state is State.CONNECTED
+            and self.expires_at
+            and self.expires_at <= now()
+        ):
+            return State.EXPIRED
+        return self.state
+
+    @property
+    def unreadable_fields(self) -> list[str]:
+        """The labels of the secrets that no key opens; each is logged."""
+        secrets = {
+            "Consumer Secret": self.consumer_secret,
+            "Access Token": self.access_token,
+            "Refresh Token": self.refresh_token,
+        }
+        labels = [
+            label
+            for label, secret in secrets.items()
+            if secret is not None and secret.fingerprint is None
+        ]
+        for label in labels:
+            log.warning("External Application %s: no key opens its %s", self.id, label)
+        return labels
+
+    def description(self) -> dict[str, object]:
+        """Return what the form shows: everything but the secret."""
+        return {
+            "application_name": self.application_name,
+            "salesforce_domain": self.salesforce_domain,
+            "client_id": self.client_id,
+            "callback_url": self.callback_url,
+            "requested_scopes": self.requested_scopes,
+            "prompt_login": self.prompt_login,
+        }
+
+    def describe(
+        self,
+        *,
+        application_name: str,
+        salesforce_domain: SalesforceDomain,
+        client_id: str,
+        consumer_secret: str,
+        callback_url: str,
+        requested_scopes: str,
+        prompt_login: bool,
+    ) -> None:
+        """Take over what the form says; an empty secret keeps the stored one.
+
+        A grant belongs to one app at one host: where either changes, the
+        refresh token is not sent there, and the next token takes a login.
+        """
+        moved = (str(salesforce_domain), client_id) != (
+            self.salesforce_domain,
+            self.client_id,
+        )
+        if moved and self.refresh_token is not None:
+            self.state = State.LOGIN_REQUIRED
+            self.last_error = (
+                "The Salesforce Domain or the Client ID was changed:"
+                " the stored refresh token belongs to the ones before."
+            )
+            self.last_error_code, self.last_error_at = "<record changed>", now()
+        self.application_name = application_name
+        self.salesforce_domain = str(salesforce_domain)
+        self.client_id = client_id
+        self.consumer_secret = (
+            seal(consumer_secret) if consumer_secret else self.consumer_secret
+        )
+        self.callback_url = callback_url
+        self.requested_scopes = requested_scopes
+        self.prompt_login = prompt_login
+        self.changed_at = now()
+
+    def receive_code(self, code: str) -> None:
+        """Keep an authorization code that is about to be exchanged."""
+        self.oauth_code, self.oauth_code_received_at = seal(code), now()
+        self.oauth_code_used_at = None
+
+    def store_token(self, answer: TokenAnswer, lane: Lane, reason: str) -> None:
+        """Take over a token; what the answer does not bring stays as it was."""
+        if answer.refresh_token:
+            self._keep_refresh_token(answer.refresh_token, rotated=lane is Lane.SILENT)
+        self.access_token = seal(answer.access_token)
+        self.instance_url = answer.instance_url or self.instance_url
+        self.granted_scopes = answer.scope or self.granted_scopes
+        self.identity_url = answer.identity_url or self.identity_url
+        if answer.organization_and_user:
+            self.organization_id, self.user_id = answer.organization_and_user
+        self.issued_at = answer.issued_at or now()
+        self.expires_at = now() + answer.expires_in if answer.expires_in else None
+        if lane is Lane.BROWSER:
+            self.oauth_code_used_at = now()
+        self.authorization_server_response = answer.response[:LONGEST_RESPONSE]
+        self.state, self.lane, self.lane_reason = State.CONNECTED, lane, reason
+        self.last_error = self.last_error_code = self.last_error_at = None
+
+    def keep_failure(self, error: SalesforceError) -> None:
+        """Note a failure. The token that was there stays there."""
+        if error.refresh_token:
+            self._keep_refresh_token(error.refresh_token, rotated=True)
+        if error.state is not None:
+            self.state = error.state
+        self.last_error, self.last_error_code = str(error), error.code[:LONGEST_TEXT]
+        self.last_error_at = now()
+        if error.response is not None:
+            self.authorization_server_response = error.response[:LONGEST_RESPONSE]
+
+    def _keep_refresh_token(self, refresh_token: str, *, rotated: bool) -> None:
+        if rotated and self.refresh_token is not None:
+            try:
+                changed = self.refresh_token.reveal() != refresh_token
+            except UnreadableSecret:
+                changed = False
+            self.refresh_token_rotates = self.refresh_token_rotates or changed
+        self.refresh_token = seal(refresh_token)
+
+
+class PendingAuthorization(Model):
+    """A login that was begun and has not come back: one row an attempt.
+
+    It is consumed once, by the callback, whatever the callback brings. State
+    and browser are kept as hashes: a stolen database does not let anybody
+    finish somebody else's login.
+    """
+
+    __tablename__ = "pending_authorization"
+    LIFETIME = timedelta(minutes=10)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    state_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    browser_hash: Mapped[str] = mapped_column(String(64))
+    application_id: Mapped[int] = mapped_column(
+        ForeignKey("external_application.id", ondelete="CASCADE"), index=True
+    )
+    salesforce_domain: Mapped[str] = mapped_column(String(LONGEST_TEXT))
+    client_id: Mapped[str] = mapped_column(String(LONGEST_TEXT))
+    redirect_uri: Mapped[str] = mapped_column(String(LONGEST_TEXT))
+    code_verifier: Mapped[Sealed] = mapped_column(Encrypted)
+    reason: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(Moment, default=now)
+    expires_at: Mapped[datetime] = mapped_column(
+        Moment, default=lambda: now() + PendingAuthorization.LIFETIME, index=True
+    )
+    consumed_at: Mapped[datetime | None] = mapped_column(Moment)
+
+    application: Mapped[ExternalApplication] = relationship()
+
+    @classmethod
+    def consume(cls, state_hash: str) -> "PendingAuthorization | None":
+        """Take the row with this state, once: the second caller gets None."""
+        return db.session.scalar(
+            update(cls)
+            .where(cls.state_hash == state_hash, cls.consumed_at.is_(None))
+            .values(consumed_at=now())
+            .returning(cls)
+        )
+
+
+def mark_expired() -> None:
+    """Give tokens whose time has passed the state that says so."""
+    db.session.execute(
+        update(ExternalApplication)
+        .where(
+            ExternalApplication.state == State.CONNECTED,
+            ExternalApplication.expires_at <= now(),
+        )
+        .values(state=State.EXPIRED)
+    )
+    db.session.commit()
+
+
+@event.listens_for(Engine, "connect")
+def _set_up_sqlite(connection: Any, _: Any) -> None:
+    """Readers beside one writer, who waits his turn; nothing lost in a power cut."""
+    if isinstance(connection, sqlite3.Connection):
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "busy_timeout = 5000",
+            "foreign_keys = ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
