@@ -1,0 +1,91 @@
+"""The application factory: wiring only."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Flask, render_template
+from flask_migrate import Migrate
+from flask_wtf import CSRFProtect
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm.exc import StaleDataError
+from werkzeug.exceptions import HTTPException, NotFound, ServiceUnavailable
+from werkzeug.routing import IntegerConverter
+from werkzeug.wrappers import Response
+
+import vault
+from blueprints import applications, authorizations
+from config import read_settings
+from models import LARGEST_ID, db
+from responses import asked_by_htmx
+from salesforce import quiet_loggers
+
+LARGEST_REQUEST = 64 * 1024
+"""Bytes; the longest form is a tenth of it."""
+
+log = logging.getLogger(__name__)
+
+
+class IdConverter(IntegerConverter):
+    """An id that the database can hold; anything larger is no record's."""
+
+    def __init__(self, url_map: Any) -> None:
+        super().__init__(url_map, max=LARGEST_ID)
+
+
+def create_app(config: Mapping[str, Any] | None = None) -> Flask:
+    """Make Orgdesk. `config` overrides the settings that the environment gives."""
+    settings = read_settings()
+    app = Flask(__name__, instance_path=str(settings.instance))
+    app.config.from_mapping(
+        SECRET_KEY=settings.secret_key,
+        VAULT_KEYS=settings.vault_keys,
+        SQLALCHEMY_DATABASE_URI=settings.database_url,
+        EXTERNAL_URL=settings.external_url,
+        MAX_CONTENT_LENGTH=LARGEST_REQUEST,
+        SESSION_COOKIE_SAMESITE="Lax",
+        WTF_CSRF_TIME_LIMIT=None,
+    )
+    app.config.from_mapping(config or {})
+    app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
+    app.url_map.converters["id"] = IdConverter
+    quiet_loggers()
+    db.init_app(app)
+    Migrate(app, db)
+    CSRFProtect(app)
+    vault.init_app(app, app.config["VAULT_KEYS"])
+    app.register_blueprint(applications.blueprint)
+    app.register_blueprint(authorizations.blueprint)
+    app.register_error_handler(HTTPException, _error_page)
+    app.register_error_handler(StaleDataError, _gone)
+    app.register_error_handler(SQLAlchemyError, _database_failed)
+    app.after_request(_not_kept)
+    return app
+
+
+def _error_page(error: HTTPException) -> tuple[str, int, dict[str, str]]:
+    headers = (
+        {"HX-Retarget": "body", "HX-Reswap": "innerHTML"} if asked_by_htmx() else {}
+    )
+    return render_template("error.html", error=error), error.code or 500, headers
+
+
+def _gone(error: StaleDataError) -> tuple[str, int, dict[str, str]]:
+    db.session.rollback()
+    return _error_page(NotFound("The record was deleted in the meantime."))
+
+
+def _database_failed(error: SQLAlchemyError) -> tuple[str, int, dict[str, str]]:
+    log.error("The database failed: %s", type(error).__name__)
+    db.session.rollback()
+    return _error_page(
+        ServiceUnavailable("The database does not answer. Try again in a moment.")
+    )
+
+
+def _not_kept(response: Response) -> Response:
+    """Keep pages out of caches, and htmx's fragments apart from pages."""
+    if response.mimetype == "text/html":
+        response.headers.setdefault("Cache-Control", "no-store")
+        response.headers.add("Vary", "HX-Request")
+    return response

@@ -1,0 +1,85 @@
+"""External Applications: list, create, show, edit, delete."""
+
+from flask import Blueprint, flash, redirect, render_template, request, url_for
+from sqlalchemy.exc import IntegrityError
+from werkzeug.wrappers import Response
+
+from forms import ApplicationForm
+from listing import Query, Sort, get_page
+from models import ExternalApplication, db
+from responses import SEE_OTHER, own_callback_url, panel_context
+from salesforce import State
+
+blueprint = Blueprint("applications", __name__)
+
+UNPROCESSABLE = 422
+View = str | Response | tuple[str, int]
+
+
+@blueprint.get("/")
+def index() -> View:
+    page = get_page(Query.from_arguments(request.args))
+    return render_template(
+        "applications/index.html", page=page, states=list(State), sorts=list(Sort)
+    )
+
+
+@blueprint.route("/applications/new", methods=["GET", "POST"])
+def new() -> View:
+    form = ApplicationForm(
+        data={"callback_url": own_callback_url(), "prompt_login": True}
+    )
+    application = ExternalApplication()
+    if form.validate_on_submit() and _save(form, application):
+        return redirect(_page_of(application), SEE_OTHER)
+    return render_template("applications/new.html", form=form), _status(form)
+
+
+@blueprint.get("/applications/<id:application_id>")
+def show(application_id: int) -> View:
+    application = db.get_or_404(ExternalApplication, application_id)
+    return render_template("applications/show.html", **panel_context(application))
+
+
+@blueprint.route("/applications/<id:application_id>/edit", methods=["GET", "POST"])
+def edit(application_id: int) -> View:
+    application = db.get_or_404(ExternalApplication, application_id)
+    form = ApplicationForm(data=application.description())
+    if form.validate_on_submit() and _save(form, application):
+        return redirect(_page_of(application), SEE_OTHER)
+    page = render_template("applications/edit.html", form=form, application=application)
+    return page, _status(form)
+
+
+@blueprint.route("/applications/<id:application_id>/delete", methods=["GET", "POST"])
+def delete(application_id: int) -> View:
+    application = db.get_or_404(ExternalApplication, application_id)
+    if request.method == "GET":
+        return render_template("applications/delete.html", application=application)
+    flash(f"{application.application_name} was deleted.")
+    db.session.delete(application)
+    db.session.commit()
+    return redirect(url_for(".index"), SEE_OTHER)
+
+
+def _save(form: ApplicationForm, application: ExternalApplication) -> bool:
+    """Store the form; False where the database knows the name already."""
+    form.apply_to(application)
+    db.session.add(application)
+    try:
+        db.session.commit()
+    except IntegrityError:
+        db.session.rollback()
+        form.refuse_name()
+        return False
+    if form.rewritten:
+        flash(f"The Salesforce Domain was read as {form.rewritten}.")
+    return True
+
+
+def _page_of(application: ExternalApplication) -> str:
+    return url_for(".show", application_id=application.id)
+
+
+def _status(form: ApplicationForm) -> int:
+    return UNPROCESSABLE if form.is_submitted() else 200

@@ -1,0 +1,311 @@
+"""The token engine: the one place that decides how a record gets its token.
+
+Two lanes: silent, with the stored refresh token; browser, through the org's
+login page. No database transaction is open while the org is asked, and the
+record is read again before anything is written to it.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from hmac import compare_digest
+from typing import NamedTuple
+
+from sqlalchemy import delete, select
+from werkzeug.datastructures import MultiDict
+
+from models import ExternalApplication, Lane, PendingAuthorization, db, now
+from salesforce import (
+    Client,
+    SalesforceError,
+    State,
+    TokenAnswer,
+    authorization_request,
+    decode,
+    exchange_code,
+    parse_domain,
+    redact,
+    refresh_access_token,
+)
+from vault import Sealed, UnreadableSecret, seal
+
+PENDING_KEPT = timedelta(days=1)
+"""How long a used or expired login can still be told from an unknown one."""
+CODE = re.compile(r"[\x21-\x7e]{1,4096}")
+LONGEST_ERROR = 80
+
+GONE = "The record was deleted in the meantime."
+
+
+class Outcome(NamedTuple):
+    """What a click came to. With a `login_url` the browser has to go there."""
+
+    lane: Lane
+    state: State
+    reason: str
+    login_url: str | None = None
+
+
+class LoginRefused(Exception):
+    """A callback that must not be acted on; the message says how to go on.
+
+    `application_id` is the record whose login it was, where that is certain.
+    """
+
+    def __init__(self, sentence: str, application_id: int | None = None) -> None:
+        super().__init__(sentence)
+        self.application_id = application_id
+
+
+def get_token(application: ExternalApplication, browser: str) -> Outcome:
+    """Get a token for the record: silently if that can be, else by a login.
+
+    `browser` is a secret of the browser that clicked; the login it begins can
+    be finished there alone.
+    """
+    reason = why_not_silent(application)
+    if reason is None:
+        outcome = _refresh_silently(application)
+        if outcome.state is not State.LOGIN_REQUIRED:
+            return outcome
+        reason = outcome.reason
+    return _begin_login(application, browser, reason)
+
+
+def why_not_silent(application: ExternalApplication) -> str | None:
+    """Say why a token takes the login page, or None if it comes without one."""
+    if application.refresh_token is None:
+        return "No refresh token is stored."
+    if application.refresh_token.fingerprint is None:
+        return "No key of this server opens the stored refresh token."
+    if application.state in (State.LOGIN_REQUIRED, State.OUTCOME_UNKNOWN):
+        return application.last_error or "The stored refresh token is not usable."
+    return None
+
+
+def finish_login(arguments: MultiDict[str, str], browser: str) -> ExternalApplication:
+    """Act on the callback's query: store the token, or why there is none.
+
+    The pending login is consumed first, whatever else is in the query. Raises
+    `LoginRefused` where the callback is not the one that was waited for; then
+    nothing is stored and the org is not asked.
+    """
+    pending = _consume(_only(arguments, "state"))
+    _check(pending, arguments, browser)
+    application = pending.application
+    if error := _only(arguments, "error"):
+        application.keep_failure(_refusal(error, _only(arguments, "error_description")))
+        db.session.commit()
+        return application
+    code = _only(arguments, "code")
+    if not code or not CODE.fullmatch(code):
+        raise LoginRefused("The org sent neither a code nor an error.", application.id)
+    return _exchange(pending, application, code)
+
+
+def _refresh_silently(application: ExternalApplication) -> Outcome:
+    sealed = application.refresh_token
+    assert sealed is not None
+    sent = sealed.reveal()
+    application, result = _ask(
+        application,
+        lambda client: refresh_access_token(client, sent),
+    )
+    if isinstance(result, TokenAnswer):
+        application.store_token(result, Lane.SILENT, "A refresh token was stored.")
+    elif result.state is State.LOGIN_REQUIRED and _differs(application, sent):
+        pass  # another click refreshed meanwhile; what it stored is newer
+    else:
+        if result.answer_lost and application.refresh_token_rotates:
+            result = _outcome_unknown(result)
+        application.keep_failure(result)
+    state, reason = application.state, application.last_error or ""
+    db.session.commit()
+    return Outcome(Lane.SILENT, state, reason)
+
+
+def _begin_login(
+    application: ExternalApplication, browser: str, reason: str
+) -> Outcome:
+    try:
+        client = _client(application)
+    except SalesforceError as error:
+        application.keep_failure(error)
+        db.session.commit()
+        return Outcome(Lane.BROWSER, State.MISCONFIGURED, str(error))
+    request = authorization_request(
+        client,
+        scope=application.requested_scopes,
+        prompt_login=application.prompt_login,
+    )
+    db.session.execute(
+        delete(PendingAuthorization).where(
+            PendingAuthorization.expires_at < now() - PENDING_KEPT
+        )
+    )
+    db.session.add(
+        PendingAuthorization(
+            state_hash=_hash(request.state),
+            browser_hash=_hash(browser),
+            application_id=application.id,
+            salesforce_domain=application.salesforce_domain,
+            client_id=application.client_id,
+            redirect_uri=application.callback_url,
+            code_verifier=seal(request.code_verifier),
+            reason=reason,
+        )
+    )
+    state = application.state
+    db.session.commit()
+    return Outcome(Lane.BROWSER, state, reason, request.url)
+
+
+def _consume(state: str | None) -> PendingAuthorization:
+    if not state:
+        raise LoginRefused("The address has no state in it, or more than one.")
+    state_hash = _hash(state)
+    pending = PendingAuthorization.consume(state_hash)
+    db.session.commit()
+    if pending is not None:
+        return pending
+    if db.session.scalar(
+        select(PendingAuthorization.id).where(
+            PendingAuthorization.state_hash == state_hash
+        )
+    ):
+        raise LoginRefused("This login was finished before; it works once.")
+    raise LoginRefused(
+        "No login with this state was begun here, or its record was deleted."
+    )
+
+
+def _check(
+    pending: PendingAuthorization, arguments: MultiDict[str, str], browser: str
+) -> None:
+    if not compare_digest(pending.browser_hash, _hash(browser)):
+        raise LoginRefused(
+            "This login was begun in another browser, or under another address"
+            " of Orgdesk."
+        )
+    application = pending.application
+    if pending.expires_at <= now():
+        raise LoginRefused("The login took longer than ten minutes.", application.id)
+    if (pending.salesforce_domain, pending.client_id) != (
+        application.salesforce_domain,
+        application.client_id,
+    ):
+        raise LoginRefused(
+            "The record's Salesforce Domain or Client ID was changed since the"
+            " login began.",
+            application.id,
+        )
+    issuers = arguments.getlist("iss")
+    if issuers and issuers != [application.domain.issuer]:  # RFC 9207, section 2.4
+        raise LoginRefused(
+            "The answer names another issuer than the record's Salesforce Domain.",
+            application.id,
+        )
+    for name in ("code", "error"):
+        if len(arguments.getlist(name)) > 1:
+            raise LoginRefused(
+                f"The address has more than one {name} in it.", application.id
+            )
+
+
+def _exchange(
+    pending: PendingAuthorization, application: ExternalApplication, code: str
+) -> ExternalApplication:
+    verifier, reason = pending.code_verifier.reveal(), pending.reason
+    redirect_uri = pending.redirect_uri
+    application.receive_code(code)
+    application, result = _ask(
+        application,
+        lambda client: exchange_code(
+            replace(client, redirect_uri=redirect_uri), code, verifier
+        ),
+    )
+    if isinstance(result, TokenAnswer):
+        application.store_token(result, Lane.BROWSER, reason)
+    else:
+        application.keep_failure(_about_the_login(result))
+    db.session.commit()
+    return application
+
+
+def _ask(
+    application: ExternalApplication, ask: Callable[[Client], TokenAnswer]
+) -> tuple[ExternalApplication, TokenAnswer | SalesforceError]:
+    """Ask the org with no transaction open, then read the record again."""
+    application_id = application.id
+    result: TokenAnswer | SalesforceError
+    try:
+        client = _client(application)
+        db.session.commit()
+        result = ask(client)
+    except SalesforceError as error:
+        result = error
+    return db.get_or_404(ExternalApplication, application_id, description=GONE), result
+
+
+def _client(application: ExternalApplication) -> Client:
+    try:
+        secret = _revealed(application.consumer_secret)
+    except UnreadableSecret:
+        raise SalesforceError(
+            "No key of this server opens the Consumer Secret. Edit the record and"
+            " type the secret again.",
+            state=State.MISCONFIGURED,
+            code="<unreadable secret>",
+        ) from None
+    return Client(
+        domain=parse_domain(application.salesforce_domain),
+        client_id=application.client_id,
+        client_secret=secret,
+        redirect_uri=application.callback_url,
+    )
+
+
+def _revealed(secret: Sealed | None) -> str | None:
+    return None if secret is None else secret.reveal()
+
+
+def _differs(application: ExternalApplication, sent: str) -> bool:
+    try:
+        return _revealed(application.refresh_token) != sent
+    except UnreadableSecret:
+        return True
+
+
+def _outcome_unknown(error: SalesforceError) -> SalesforceError:
+    return SalesforceError(
+        f"{error} This org replaces the refresh token at each use, so the stored"
+        " one may be dead, and is not sent again: log in to be sure.",
+        state=State.OUTCOME_UNKNOWN,
+        code=error.code,
+        response=error.response,
+    )
+
+
+def _about_the_login(error: SalesforceError) -> SalesforceError:
+    """A code that was refused says nothing about the grant that is stored."""
+    if error.state is State.LOGIN_REQUIRED:
+        error.state = None
+    return error
+
+
+def _refusal(error: str, description: str | None) -> SalesforceError:
+    return _about_the_login(
+        decode(redact(error, ())[:LONGEST_ERROR], redact(description or "", ()))
+    )
+
+
+def _only(arguments: MultiDict[str, str], name: str) -> str | None:
+    """Return the parameter's value if it is there exactly once."""
+    values = arguments.getlist(name)
+    return values[0] if len(values) == 1 else None
+
+
+def _hash(value: str) -> str:
+    return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,132 @@
+"""The forms: labels, limits, and a sentence for everything that cannot be taken."""
+
+import re
+import unicodedata
+
+from flask_wtf import FlaskForm
+from wtforms import BooleanField, Field, PasswordField, StringField, SubmitField
+from wtforms.validators import DataRequired, Length, ValidationError
+
+from models import LONGEST_TEXT, ExternalApplication, name_key
+from salesforce import DomainError, parse_domain, parse_https_url
+
+LONGEST_KEY = 2_000
+"""Bytes of a folded name; a PostgreSQL index takes no more than 2,704."""
+VISIBLE = re.compile(r"[\x21-\x7e]*")
+SCOPES = re.compile(r"([\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*)?")
+"""RFC 6749, section 3.3."""
+
+
+def _stripped(value: str | None) -> str:
+    return (value or "").strip()
+
+
+def _one_line(value: str | None) -> str:
+    return " ".join((value or "").split())
+
+
+def visible(form: FlaskForm, field: Field) -> None:
+    """Refuse what no client id or secret has in it: spaces, controls, accents."""
+    if not VISIBLE.fullmatch(field.data):
+        raise ValidationError(
+            "There is a space or another character in it that such a value never has."
+        )
+
+
+class ApplicationForm(FlaskForm):  # type: ignore[misc]
+    """Create or edit an External Application.
+
+    The Consumer Secret is write-only: it is never put into the form, and left
+    empty it keeps the stored one.
+    """
+
+    application_name = StringField(
+        "Application Name",
+        filters=[_stripped],
+        validators=[DataRequired("Give it a name."), Length(max=LONGEST_TEXT)],
+    )
+    salesforce_domain = StringField(
+        "Salesforce Domain",
+        filters=[_stripped],
+        validators=[DataRequired("Type the host name of the org.")],
+    )
+    client_id = StringField(
+        "Client ID",
+        filters=[_stripped],
+        validators=[
+            DataRequired("Paste the app’s Consumer Key."),
+            Length(max=LONGEST_TEXT),
+            visible,
+        ],
+    )
+    consumer_secret = PasswordField(
+        "Consumer Secret",
+        filters=[_stripped],
+        validators=[Length(max=LONGEST_TEXT), visible],
+    )
+    callback_url = StringField(
+        "Callback URL",
+        filters=[_stripped],
+        validators=[
+            DataRequired(
+                "Without a Callback URL the org cannot send the browser back."
+            ),
+            Length(max=LONGEST_TEXT),
+        ],
+    )
+    requested_scopes = StringField(
+        "Scopes", filters=[_one_line], validators=[Length(max=LONGEST_TEXT)]
+    )
+    prompt_login = BooleanField("Ask for the login every time", default=True)
+    save = SubmitField("Save")
+
+    def validate_application_name(self, field: Field) -> None:
+        if any(
+            unicodedata.category(character) in ("Cc", "Cs") for character in field.data
+        ):
+            raise ValidationError("There is a control character in it.")
+        if len(name_key(field.data).encode("utf-8", "replace")) > LONGEST_KEY:
+            raise ValidationError("This is too long once its characters are spelt out.")
+
+    def validate_salesforce_domain(self, field: Field) -> None:
+        try:
+            self.domain = parse_domain(field.data)
+        except DomainError as error:
+            raise ValidationError(str(error)) from None
+
+    def validate_callback_url(self, field: Field) -> None:
+        try:
+            parse_https_url(field.data)
+        except DomainError as error:
+            raise ValidationError(str(error)) from None
+
+    def validate_requested_scopes(self, field: Field) -> None:
+        if not SCOPES.fullmatch(field.data):
+            raise ValidationError(
+                "Scopes are words like api refresh_token, with spaces between."
+            )
+
+    def apply_to(self, application: ExternalApplication) -> None:
+        """Write the form into the record; the form has to be valid."""
+        application.describe(
+            application_name=self.application_name.data or "",
+            salesforce_domain=self.domain,
+            client_id=self.client_id.data or "",
+            consumer_secret=self.consumer_secret.data or "",
+            callback_url=self.callback_url.data or "",
+            requested_scopes=self.requested_scopes.data or "",
+            prompt_login=bool(self.prompt_login.data),
+        )
+
+    @property
+    def rewritten(self) -> str | None:
+        """What became of the Salesforce Domain, where it is not what was typed."""
+        typed = self.salesforce_domain.data or ""
+        return None if typed == str(self.domain) else str(self.domain)
+
+    def refuse_name(self) -> None:
+        """Say that another record has the name already."""
+        self.application_name.errors = [
+            *self.application_name.errors,
+            "Another record has this name. Upper and lower case count as the same.",
+        ]

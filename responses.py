@@ -1,0 +1,62 @@
+"""What the pages of several resources share: the panel, the callback's address,
+and answers that suit htmx and a plain browser alike."""
+
+from flask import (
+    current_app,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
+from werkzeug.wrappers import Response
+
+import engine
+from models import ExternalApplication
+
+NO_CONTENT = 204
+SEE_OTHER = 303
+
+
+def asked_by_htmx() -> bool:
+    return request.headers.get("HX-Request") == "true"
+
+
+def leave_for(url: str) -> Response:
+    """Send the browser to another site.
+
+    htmx would follow a redirect inside its own request, where the other site
+    is out of reach, so it is told to move the whole window.
+    """
+    if not asked_by_htmx():
+        return redirect(url, SEE_OTHER)
+    response = make_response("", NO_CONTENT)
+    response.headers["HX-Redirect"] = url
+    return response
+
+
+def show_panel(application: ExternalApplication) -> Response:
+    """Answer with the record's panel: alone to htmx, on its page to a browser."""
+    if not asked_by_htmx():
+        return redirect(
+            url_for("applications.show", application_id=application.id), SEE_OTHER
+        )
+    context = panel_context(application)
+    return make_response(render_template("applications/_panel.html", **context))
+
+
+def panel_context(application: ExternalApplication) -> dict[str, object]:
+    """Return what the panel's template needs."""
+    return {
+        "application": application,
+        "why_login": engine.why_not_silent(application),
+        "own_callback_url": own_callback_url(),
+    }
+
+
+def own_callback_url() -> str:
+    """Return the address under which this server takes callbacks."""
+    external_url = current_app.config["EXTERNAL_URL"]
+    if external_url:
+        return str(external_url) + url_for("authorizations.callback")
+    return url_for("authorizations.callback", _external=True)
