@@ -1,0 +1,51 @@
+"""A practice org: a small OAuth 2.0 server that behaves as Salesforce does.
+
+It is a process of its own for trying things on a laptop and in tests, bound to
+the loopback interface, and never imported by Orgdesk. The authorization
+server is Authlib's, an implementation independent of the client's.
+"""
+
+import os
+import secrets
+from pathlib import Path
+
+from flask import Flask, abort, request
+
+from practice_org import endpoints, oauth, pages, switchboard
+from practice_org.models import PracticeClient, db
+
+CLIENT_ID = "3MVG9PracticeOrgConsumerKey"
+CONSUMER_SECRET = "practice-consumer-secret"  # opens nothing but this toy
+
+
+def create_practice_org(database: Path | None, callback_urls: list[str]) -> Flask:
+    """Make the org. Without a `database` file everything is kept in memory."""
+    # Authlib refuses plain http elsewhere than on "localhost".
+    os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"
+    app = Flask(__name__)
+    app.config.update(
+        SECRET_KEY=secrets.token_bytes(32),
+        SESSION_COOKIE_NAME="practice_org",
+        SESSION_COOKIE_SAMESITE="Lax",
+        SQLALCHEMY_DATABASE_URI=f"sqlite:///{database}" if database else "sqlite://",
+    )
+    app.extensions["practice_client"] = PracticeClient(
+        CLIENT_ID, CONSUMER_SECRET, tuple(callback_urls)
+    )
+    app.extensions["switchboard"] = switchboard.Switchboard()
+    db.init_app(app)
+    oauth.init_app(app)
+    app.register_blueprint(pages.blueprint)
+    app.register_blueprint(endpoints.blueprint)
+    app.register_blueprint(switchboard.blueprint)
+    app.before_request(only_from_here)
+    with app.app_context():
+        db.create_all()
+    return app
+
+
+def only_from_here() -> None:
+    """Another site's page must press no buttons in a visitor's practice org."""
+    origin = request.headers.get("Origin")
+    if request.method == "POST" and origin not in (None, request.host_url.rstrip("/")):
+        abort(403)

@@ -1,0 +1,144 @@
+"""What programs ask of the org: tokens, and the resources that tokens open."""
+
+import socket
+import time
+
+from flask import Blueprint, Response, abort, jsonify, request
+
+from practice_org.models import Token, User, db
+from practice_org.oauth import identity_url, organization_id, refusal, server
+from practice_org.switchboard import Fault, board
+
+blueprint = Blueprint("endpoints", __name__)
+
+VERSIONS = ("65.0", "66.0", "67.0")
+HTML = "<!doctype html><title>Sorry</title><h1>We are down for maintenance.</h1>"
+
+
+@blueprint.post("/services/oauth2/token")
+def token() -> Response:
+    response = _answer()
+    board().note(response)
+    return response
+
+
+@blueprint.post("/services/oauth2/revoke")
+def revoke() -> Response:
+    found = Token.find(request.form.get("token", ""))
+    if found is None or not found.is_live:
+        response = refusal("invalid_token", "invalid token")
+    else:
+        if found.kind == "refresh_token":
+            found.approval.revoked = True
+        else:
+            found.revoked = True
+        db.session.commit()
+        response = Response(status=200)
+    board().note(response)
+    return response
+
+
+@blueprint.post("/services/oauth2/introspect")
+def introspect() -> Response:
+    response: Response = server.create_endpoint_response("introspection")
+    board().note(response)
+    return response
+
+
+@blueprint.get("/services/oauth2/userinfo")
+def userinfo() -> Response:
+    user = _bearer(403, "Bad_OAuth_Token")
+    return jsonify(
+        sub=identity_url(user),
+        user_id=user.user_id,
+        organization_id=organization_id(user),
+        preferred_username=user.username,
+        nickname=user.username.partition("@")[0],
+        name=user.display_name,
+        email=user.username,
+        email_verified=True,
+        zoneinfo="Europe/Berlin",
+        user_type="STANDARD",
+        language="en_US",
+        locale="en_US",
+        active=True,
+    )
+
+
+@blueprint.get("/id/<organization>/<user_id>")
+def identity(organization: str, user_id: str) -> Response:
+    user = _bearer(403, "Bad_OAuth_Token")
+    if (organization, user_id) != (organization_id(user), user.user_id):
+        abort(404)
+    return jsonify(
+        id=identity_url(user),
+        asserted_user=True,
+        user_id=user.user_id,
+        organization_id=organization_id(user),
+        username=user.username,
+        nick_name=user.username.partition("@")[0],
+        display_name=user.display_name,
+        email=user.username,
+        active=True,
+        user_type="STANDARD",
+        language="en_US",
+        locale="en_US",
+    )
+
+
+@blueprint.get("/services/data")
+def versions() -> Response:
+    return jsonify(
+        [
+            {"label": version, "url": f"/services/data/v{version}", "version": version}
+            for version in VERSIONS
+        ]
+    )
+
+
+@blueprint.get("/services/data/v<version>/limits")
+def limits(version: str) -> Response:
+    _bearer(401, "INVALID_SESSION_ID")
+    if version not in VERSIONS:
+        abort(404)
+    return jsonify(DailyApiRequests={"Max": 15_000, "Remaining": 14_998})
+
+
+def _answer() -> Response:
+    """Answer a token request, with the fault that is on."""
+    fault = board().take_fault()
+    if fault is Fault.SLOW:
+        time.sleep(board().seconds)
+    elif fault is Fault.TOO_MANY_REQUESTS:
+        headers = {"Retry-After": board().retry_after}
+        return Response("Too many requests", 429, headers)
+    elif fault is Fault.OUTAGE:
+        return Response(HTML, 503, mimetype="text/html")
+    elif fault is Fault.NONSENSE:
+        return Response(HTML, 200, mimetype="text/html")
+    elif fault is Fault.ERROR:
+        error, _, description = board().error.partition(": ")
+        return refusal(error, description)
+    if "scope" in request.form:
+        return refusal("invalid_request", "scope parameter not supported")
+    response: Response = server.create_token_response()
+    if fault is Fault.LOST_ANSWER:
+        line: socket.socket = request.environ["werkzeug.socket"]
+        line.shutdown(socket.SHUT_RDWR)
+    if fault is Fault.MISSING_FIELDS and response.status_code == 200:
+        answer = response.get_json()
+        response = jsonify(
+            access_token=answer["access_token"], token_type=answer["token_type"]
+        )
+    return response
+
+
+def _bearer(status: int, error: str) -> User:
+    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+    found = Token.find(value, "access_token")
+    if scheme != "Bearer" or found is None or not found.is_live:
+        message = {"errorCode": error, "message": "Session expired or invalid"}
+        response = jsonify([message]) if status == 401 else Response(error)
+        response.status_code = status
+        abort(response)
+    return found.approval.user

@@ -1,0 +1,218 @@
+"""Who lives in the practice org, and what it has given out."""
+
+import secrets
+import time
+from dataclasses import dataclass
+from hmac import compare_digest
+from typing import TYPE_CHECKING
+
+from authlib.oauth2.rfc6749 import AuthorizationCodeMixin, ClientMixin, TokenMixin
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import ForeignKey, select, update
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+SCOPES = ("api", "refresh_token", "id", "openid", "web", "full", "offline_access")
+CODE_LIFETIME = 15 * 60
+"""Seconds, as at Salesforce."""
+SESSION_TIMEOUT = 2 * 60 * 60
+"""Seconds that an access token lives: the default of Salesforce's orgs."""
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+db = SQLAlchemy(model_class=Base)
+
+if TYPE_CHECKING:
+    Model = Base
+else:
+    Model = db.Model
+
+
+@dataclass(frozen=True)
+class User:
+    username: str
+    password: str
+    display_name: str
+    user_id: str
+    organization_id: str
+
+
+USERS = {
+    user.username: user
+    for user in (
+        User(
+            "admin@practice.example",
+            "practice-makes-perfect",
+            "Ada Admin",
+            "005000000000001AAA",
+            "00D000000000001EAA",
+        ),
+        User(
+            "integration@practice.example",
+            "practice-makes-perfect",
+            "Ira Integration",
+            "005000000000002AAA",
+            "00D000000000001EAA",
+        ),
+    )
+}
+OTHER_ORGANIZATION_ID = "00D000000000002EAA"
+"""What answers name while the switchboard says "wrong org"."""
+
+
+@dataclass(frozen=True)
+class PracticeClient(ClientMixin):
+    """The one external client app of the org: confidential, PKCE required."""
+
+    client_id: str
+    client_secret: str
+    callback_urls: tuple[str, ...]
+
+    def get_client_id(self) -> str:
+        return self.client_id
+
+    def get_default_redirect_uri(self) -> str:
+        return self.callback_urls[0]
+
+    def get_allowed_scope(self, scope: str | None) -> str:
+        """Without a scope the app's own are granted; offline_access is an alias."""
+        asked = scope.split() if scope else ["api", "refresh_token", "id"]
+        granted = {
+            "refresh_token" if name == "offline_access" else name for name in asked
+        }
+        return " ".join(name for name in SCOPES if name in granted)
+
+    def check_redirect_uri(self, redirect_uri: str) -> bool:
+        return redirect_uri in self.callback_urls
+
+    def check_client_secret(self, client_secret: str) -> bool:
+        return compare_digest(self.client_secret.encode(), client_secret.encode())
+
+    def check_endpoint_auth_method(self, method: str, _endpoint: str) -> bool:
+        return method in ("client_secret_post", "client_secret_basic")
+
+    def check_response_type(self, response_type: str) -> bool:
+        return response_type == "code"
+
+    def check_grant_type(self, grant_type: str) -> bool:
+        return grant_type in ("authorization_code", "refresh_token")
+
+
+class Code(Model, AuthorizationCodeMixin):
+    """An authorization code; it is used once."""
+
+    __tablename__ = "code"
+
+    code: Mapped[str] = mapped_column(primary_key=True)
+    redirect_uri: Mapped[str]
+    scope: Mapped[str]
+    username: Mapped[str]
+    code_challenge: Mapped[str]
+    code_challenge_method: Mapped[str]
+    expires_at: Mapped[float] = mapped_column(
+        default=lambda: time.time() + CODE_LIFETIME
+    )
+    used: Mapped[bool] = mapped_column(default=False)
+
+    def get_redirect_uri(self) -> str:
+        return self.redirect_uri
+
+    def get_scope(self) -> str:
+        return self.scope
+
+    @classmethod
+    def take(cls, code: str) -> "Code | None":
+        """Use the code up; None where it is unknown, used or too old."""
+        return db.session.scalar(
+            update(cls)
+            .where(cls.code == code, cls.used.is_(False), cls.expires_at > time.time())
+            .values(used=True)
+            .returning(cls)
+        )
+
+
+class Approval(Model):
+    """A user's approval of the app, and the family of tokens that came of it."""
+
+    __tablename__ = "approval"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    username: Mapped[str]
+    scope: Mapped[str]
+    revoked: Mapped[bool] = mapped_column(default=False)
+
+    @property
+    def user(self) -> User:
+        return USERS[self.username]
+
+    @classmethod
+    def of(cls, user: User) -> "Approval | None":
+        live = select(cls).where(cls.username == user.username, cls.revoked.is_(False))
+        return db.session.scalar(live)
+
+
+class Token(Model, TokenMixin):
+    """An access or a refresh token."""
+
+    __tablename__ = "token"
+
+    token: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    approval_id: Mapped[int] = mapped_column(ForeignKey("approval.id"))
+    issued_at: Mapped[float] = mapped_column(default=time.time)
+    revoked: Mapped[bool] = mapped_column(default=False)
+    """For a refresh token: used up by rotation."""
+
+    approval: Mapped[Approval] = relationship()
+
+    @classmethod
+    def find(cls, token: str, kind: str | None = None) -> "Token | None":
+        found = db.session.get(cls, token)
+        return found if found and kind in (None, found.kind) else None
+
+    def check_client(self, _client: PracticeClient) -> bool:
+        return True
+
+    def get_scope(self) -> str:
+        return self.approval.scope
+
+    def get_expires_in(self) -> int:
+        return SESSION_TIMEOUT if self.kind == "access_token" else 0
+
+    def is_expired(self) -> bool:
+        return (
+            self.kind == "access_token"
+            and self.issued_at + SESSION_TIMEOUT < time.time()
+        )
+
+    def is_revoked(self) -> bool:
+        return self.revoked or self.approval.revoked
+
+    @property
+    def is_live(self) -> bool:
+        return not (self.is_expired() or self.is_revoked())
+
+    def retire(self) -> bool:
+        """Use a refresh token up; False where somebody was faster."""
+        used = db.session.execute(
+            update(Token)
+            .where(Token.token == self.token, Token.revoked.is_(False))
+            .values(revoked=True)
+        )
+        return bool(used.rowcount)  # type: ignore[attr-defined]
+
+
+def new_code() -> str:
+    """A code as Salesforce's look: it ends in signs that an URL has to escape."""
+    return f"aPrx{secrets.token_urlsafe(48)}=="
+
+
+def new_access_token(organization_id: str) -> str:
+    """15 characters of the organization, an exclamation mark, 96 characters."""
+    return f"{organization_id[:15]}!{secrets.token_hex(48)}"
+
+
+def new_refresh_token() -> str:
+    return f"5Aep861{secrets.token_urlsafe(60).replace('-', '.')}"

@@ -1,0 +1,176 @@
+"""`make run`: Orgdesk and a practice org on this machine, ready to be tried."""
+
+import logging
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+from flask_migrate import upgrade
+from sqlalchemy import inspect
+
+from app import create_app
+from config import SettingError, Settings, read_settings
+from models import ExternalApplication, db
+from practice_org import CLIENT_ID, CONSUMER_SECRET
+from salesforce import parse_domain
+
+ORGDESK_HOSTS = ("127.0.0.1", "::1")
+"""What browsers may take "localhost" for."""
+PRACTICE_HOST = "127.0.0.1"
+START_TIMEOUT = 30
+"""Seconds for both to answer."""
+STOP_TIMEOUT = 10
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        settings = read_settings()
+        _refuse_used_ports(settings)
+        _prepare(settings)
+        processes += [_start_practice_org(settings), _start_orgdesk(settings)]
+        _wait_until_up(processes, settings)
+        print(
+            f"Orgdesk:      http://localhost:{settings.port}\n"
+            f"Practice org: http://{PRACTICE_HOST}:{settings.practice_port}\n"
+            "Next: open Orgdesk, choose Practice Org, press Refresh Access Token."
+            " Ctrl-C stops both.",
+            flush=True,
+        )
+        _wait_for_an_end(processes)
+    except SettingError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        _stop(processes)
+    return 1
+
+
+def _refuse_used_ports(settings: Settings) -> None:
+    for host, port, setting in (
+        *((host, settings.port, "ORGDESK_PORT") for host in _local_hosts()),
+        (PRACTICE_HOST, settings.practice_port, "ORGDESK_PRACTICE_PORT"),
+    ):
+        with socket.socket(_family(host)) as line:
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                line.bind((host, port))
+            except OSError as error:
+                raise SettingError(
+                    f"Port {port} cannot be used ({error.strerror})."
+                    f" Set {setting} to another: {setting}={port + 10} make run"
+                ) from None
+    if settings.port == settings.practice_port:
+        raise SettingError("ORGDESK_PORT and ORGDESK_PRACTICE_PORT are the same.")
+
+
+def _local_hosts() -> list[str]:
+    """Return those of `ORGDESK_HOSTS` that this machine has."""
+    hosts = []
+    for host in ORGDESK_HOSTS:
+        with suppress(OSError), socket.socket(_family(host)) as line:
+            line.bind((host, 0))
+            hosts.append(host)
+    return hosts
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _prepare(settings: Settings) -> None:
+    """Bring the database up to date; a new one gets the record of the practice org."""
+    with create_app().app_context():
+        new = not inspect(db.engine).has_table(ExternalApplication.__tablename__)
+        upgrade()
+        if new:
+            application = ExternalApplication()
+            application.describe(
+                application_name="Practice Org",
+                salesforce_domain=parse_domain(
+                    f"http://{PRACTICE_HOST}:{settings.practice_port}"
+                ),
+                client_id=CLIENT_ID,
+                consumer_secret=CONSUMER_SECRET,
+                callback_url=_callback_url(settings),
+                requested_scopes="api refresh_token id",
+                prompt_login=True,
+            )
+            db.session.add(application)
+            db.session.commit()
+
+
+def _callback_url(settings: Settings) -> str:
+    base = settings.external_url or f"http://localhost:{settings.port}"
+    return f"{base}/callback"
+
+
+def _start_practice_org(settings: Settings) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "practice_org"),
+            *("--port", str(settings.practice_port)),
+            *("--callback-url", _callback_url(settings)),
+            *("--database", str(settings.instance / "practice_org.db")),
+        ]
+    )
+
+
+def _start_orgdesk(settings: Settings) -> subprocess.Popen[bytes]:
+    addresses = [
+        f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}"
+        for host in _local_hosts()
+    ]
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "gunicorn", "--threads", "8"),
+            *("--log-level", "warning", "--no-control-socket"),
+            *(f"--bind={address}" for address in addresses),
+            "app:create_app()",
+        ]
+    )
+
+
+def _wait_until_up(
+    processes: list[subprocess.Popen[bytes]], settings: Settings
+) -> None:
+    end = time.monotonic() + START_TIMEOUT
+    waiting_for = {(PRACTICE_HOST, settings.practice_port)}
+    waiting_for |= {(host, settings.port) for host in _local_hosts()}
+    while waiting_for:
+        if any(process.poll() is not None for process in processes):
+            raise SettingError("Orgdesk did not start; the reason stands above.")
+        if time.monotonic() > end:
+            raise SettingError(f"Orgdesk was not up within {START_TIMEOUT} seconds.")
+        time.sleep(0.05)
+        for address in tuple(waiting_for):
+            with suppress(OSError), socket.create_connection(address, timeout=1):
+                waiting_for.discard(address)
+
+
+def _wait_for_an_end(processes: list[subprocess.Popen[bytes]]) -> None:
+    while all(process.poll() is None for process in processes):
+        time.sleep(0.2)
+    print("One of the two has ended, so the other is stopped.", file=sys.stderr)
+
+
+def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        try:
+            process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
