@@ -1,0 +1,180 @@
+"""What most tests stand on: an app on a migrated database, and a strict client."""
+
+import os
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+from flask import Flask
+from flask.testing import FlaskClient
+from flask_migrate import upgrade
+from werkzeug.test import TestResponse
+
+# Nothing of a developer's own instance/ is read or written.
+os.environ["ORGDESK_INSTANCE"] = tempfile.mkdtemp(prefix="orgdesk-tests-")
+
+from app import create_app
+from models import ExternalApplication, db
+from salesforce import parse_domain
+from tests.servers import PracticeOrg, practice_org
+
+OWN_CALLBACK = "http://localhost/callback"
+SECRET = "a-consumer-secret-of-the-tests"
+
+
+class House(HTMLParser):
+    """Collects what the house rules look at."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.seen: Counter[str] = Counter()
+        self.ids: Counter[str] = Counter()
+        self.offences: list[str] = []
+        self.open_form: dict[str, str | None] | None = None
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
+        self.seen[tag] += 1
+        if "id" in attributes:
+            self.ids[str(attributes["id"])] += 1
+        if "style" in attributes or any(name.startswith("on") for name in attributes):
+            self.offences.append(f"inline style or script on <{tag}>")
+        if tag == "style" or (tag == "script" and "src" not in attributes):
+            self.offences.append(f"inline <{tag}>")
+        for name in ("src", "href", "action"):
+            value = attributes.get(name) or ""
+            if tag != "a" and re.match(r"https?:|//", value):
+                self.offences.append(f"{tag} {name} leads elsewhere: {value}")
+        if tag == "form" and (attributes.get("method") or "").lower() == "post":
+            self.open_form = attributes
+            if not attributes.get("action"):
+                self.offences.append("a POST form without an action")
+        if tag == "input" and attributes.get("name") == "csrf_token":
+            self.open_form = None
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "form" and self.open_form is not None:
+            self.offences.append("a POST form without a CSRF token")
+            self.open_form = None
+
+
+class StrictClient(FlaskClient):
+    """Holds every page it fetches to the rules of the house."""
+
+    def open(self, *args: Any, **kwargs: Any) -> TestResponse:
+        response = super().open(*args, **kwargs)
+        assert response.status_code != 500
+        if response.mimetype == "text/html" and response.data:
+            self.check(response)
+        return response
+
+    def check(self, response: TestResponse) -> None:
+        house = House(response.text)
+        assert not house.offences
+        assert not [name for name, times in house.ids.items() if times > 1]
+        assert SECRET not in response.text
+        assert response.headers["Cache-Control"] == "no-store"
+        if "<!doctype html>" in response.text:
+            assert (house.seen["h1"], house.seen["title"]) == (1, 1)
+
+    def csrf(self, path: str = "/applications/new") -> str:
+        """Return the CSRF token of a page, as a browser would send it back."""
+        found = re.search(
+            r'name="csrf_token"[^>]* value="([^"]+)"', self.get(path).text
+        )
+        assert found
+        return found[1]
+
+    def submit(self, path: str, *, htmx: bool = False, **form: Any) -> TestResponse:
+        """Post a form as a browser does, or as htmx does."""
+        headers = {"HX-Request": "true"} if htmx else {}
+        form["csrf_token"] = self.csrf()
+        return self.post(path, data=form, headers=headers)
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The bytes of a migrated database, made once and copied for each test."""
+    path = tmp_path_factory.mktemp("database") / "empty.db"
+    app = create_app({"SQLALCHEMY_DATABASE_URI": f"sqlite:///{path}"})
+    with app.app_context():
+        upgrade()
+        db.session.execute(db.text("PRAGMA wal_checkpoint(TRUNCATE)"))
+        db.session.remove()
+        db.engine.dispose()
+    return path.read_bytes()
+
+
+@pytest.fixture
+def app(tmp_path: Path, empty_database: bytes) -> Iterator[Flask]:
+    path = tmp_path / "orgdesk.db"
+    path.write_bytes(empty_database)
+    app = create_app(
+        {
+            "TESTING": True,
+            "SECRET_KEY": "tests",
+            "VAULT_KEYS": (Fernet.generate_key().decode(),),
+            "SQLALCHEMY_DATABASE_URI": f"sqlite:///{path}",
+            "PROPAGATE_EXCEPTIONS": False,
+        }
+    )
+    app.test_client_class = StrictClient
+    yield app
+    with app.app_context():
+        db.engine.dispose()
+
+
+@pytest.fixture
+def client(app: Flask) -> StrictClient:
+    client = app.test_client()
+    assert isinstance(client, StrictClient)
+    return client
+
+
+@pytest.fixture(scope="session")
+def org_process() -> Iterator[PracticeOrg]:
+    with practice_org(OWN_CALLBACK) as org:
+        yield org
+
+
+@pytest.fixture
+def org(org_process: PracticeOrg) -> PracticeOrg:
+    """The practice org with all faults off."""
+    org_process.switch()
+    org_process.revoke_all()
+    return org_process
+
+
+def add_application(app: Flask, **changes: Any) -> int:
+    """Store a record and return its id."""
+    description = {
+        "application_name": "Acme",
+        "salesforce_domain": "acme.my.salesforce.com",
+        "client_id": "3MVG9AcmeConsumerKey",
+        "consumer_secret": SECRET,
+        "callback_url": OWN_CALLBACK,
+        "requested_scopes": "",
+        "prompt_login": True,
+    } | changes
+    domain = parse_domain(description.pop("salesforce_domain"))
+    with app.app_context():
+        application = ExternalApplication()
+        application.describe(salesforce_domain=domain, **description)
+        db.session.add(application)
+        db.session.commit()
+        return application.id
+
+
+def load(app: Flask, application_id: int) -> ExternalApplication:
+    """Read the record in a context of its own, as another process would."""
+    with app.app_context():
+        application = db.session.get_one(ExternalApplication, application_id)
+        db.session.expunge(application)
+        return application

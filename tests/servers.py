@@ -1,0 +1,106 @@
+"""Real processes for the tests: Orgdesk under gunicorn, and a practice org."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+
+ROOT = Path(__file__).parent.parent
+START_TIMEOUT = 30
+USER = {"username": "admin@practice.example", "password": "practice-makes-perfect"}
+
+
+class PracticeOrg:
+    """A running practice org, and what a person does on its switchboard."""
+
+    def __init__(self, port: int) -> None:
+        self.address = f"http://127.0.0.1:{port}"
+
+    def switch(self, **faults: Any) -> None:
+        """Set the switchboard; what is not named is as at the start."""
+        form = {name: value for name, value in faults.items() if value is not False}
+        requests.post(
+            f"{self.address}/switchboard", data=form, timeout=5
+        ).raise_for_status()
+
+    def revoke_all(self) -> None:
+        requests.post(
+            f"{self.address}/switchboard/revocation", timeout=5
+        ).raise_for_status()
+
+    def log_in(self, url: str, decision: str = "allow") -> str:
+        """Do at the login page what a person does; return where it leads back to."""
+        with requests.Session() as browser:
+            query = url.partition("?")[2]
+            assert "Log in" in browser.get(url, timeout=5).text
+            answer = browser.post(
+                f"{self.address}/login?{query}",
+                data=USER,
+                allow_redirects=False,
+                timeout=5,
+            )
+            answer = browser.get(self.address + answer.headers["Location"], timeout=5)
+            assert "Allow Access?" in answer.text
+            answer = browser.post(
+                answer.url,
+                data={"decision": decision},
+                allow_redirects=False,
+                timeout=5,
+            )
+        return answer.headers["Location"]
+
+    @property
+    def token_requests(self) -> list[dict[str, Any]]:
+        state = requests.get(f"{self.address}/switchboard/state.json", timeout=5).json()
+        return [seen for seen in state["log"] if seen["path"].endswith("/token")]
+
+
+def free_port() -> int:
+    with socket.socket() as line:
+        line.bind(("127.0.0.1", 0))
+        port: int = line.getsockname()[1]
+        return port
+
+
+@contextmanager
+def practice_org(*callback_urls: str) -> Iterator[PracticeOrg]:
+    port = free_port()
+    arguments = [f"--callback-url={url}" for url in callback_urls]
+    with process("-m", "practice_org", f"--port={port}", *arguments, ports=(port,)):
+        yield PracticeOrg(port)
+
+
+@contextmanager
+def process(
+    *arguments: str, ports: tuple[int, ...], env: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run Python with `arguments` until it answers on its ports; end it then."""
+    started = subprocess.Popen(
+        [sys.executable, *arguments], cwd=ROOT, env=os.environ | (env or {})
+    )
+    try:
+        for port in ports:
+            wait_for(port, started)
+        yield started
+    finally:
+        started.terminate()
+        started.wait(10)
+
+
+def wait_for(port: int, started: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + START_TIMEOUT
+    while started.poll() is None and time.monotonic() < end:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise AssertionError(f"{started.args!r} did not answer on port {port}")
