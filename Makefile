@@ -1,12 +1,13 @@
 # make run     Orgdesk and a practice org, on this machine
 # make check   lint, types and tests: what has to hold before a change goes in
+# make fuzz    the tests that make up their input, at length and at random
 # make bench   how fast the pages are, as ratios
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: run check lint types test bench screenshots
+.PHONY: run check lint types test fuzz bench screenshots
 .DEFAULT_GOAL := run
 
 run: $(VENV)/run
@@ -24,6 +25,9 @@ types: $(VENV)/dev
 test: $(VENV)/dev
 	$(BIN)/python -m tests.browser.chromium
 	$(BIN)/python -m pytest
+
+fuzz: $(VENV)/dev
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests --ignore tests/browser
 
 bench: $(VENV)/dev
 	$(BIN)/python bench.py

@@ -7,9 +7,10 @@ from typing import Any
 from flask import Flask, render_template
 from flask_migrate import Migrate
 from flask_wtf import CSRFProtect
+from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm.exc import StaleDataError
-from werkzeug.exceptions import HTTPException, NotFound, ServiceUnavailable
+from werkzeug.exceptions import BadRequest, HTTPException, NotFound, ServiceUnavailable
 from werkzeug.routing import IntegerConverter
 from werkzeug.wrappers import Response
 
@@ -42,6 +43,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         VAULT_KEYS=settings.vault_keys,
         SQLALCHEMY_DATABASE_URI=settings.database_url,
         EXTERNAL_URL=settings.external_url,
+        SQLALCHEMY_ENGINE_OPTIONS={"hide_parameters": True},
         MAX_CONTENT_LENGTH=LARGEST_REQUEST,
         SESSION_COOKIE_SAMESITE="Lax",
         WTF_CSRF_TIME_LIMIT=None,
@@ -57,6 +59,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.register_blueprint(applications.blueprint)
     app.register_blueprint(authorizations.blueprint)
     app.register_error_handler(HTTPException, _error_page)
+    app.register_error_handler(CSRFError, _csrf_failed)
     app.register_error_handler(StaleDataError, _gone)
     app.register_error_handler(SQLAlchemyError, _database_failed)
     app.after_request(_not_kept)
@@ -70,13 +73,22 @@ def _error_page(error: HTTPException) -> tuple[str, int, dict[str, str]]:
     return render_template("error.html", error=error), error.code or 500, headers
 
 
+def _csrf_failed(error: CSRFError) -> tuple[str, int, dict[str, str]]:
+    return _error_page(
+        BadRequest(
+            "This form is not from a page of this browser's own, or its cookie is"
+            " gone. Go back, reload the page and send it again."
+        )
+    )
+
+
 def _gone(error: StaleDataError) -> tuple[str, int, dict[str, str]]:
     db.session.rollback()
     return _error_page(NotFound("The record was deleted in the meantime."))
 
 
 def _database_failed(error: SQLAlchemyError) -> tuple[str, int, dict[str, str]]:
-    log.error("The database failed: %s", type(error).__name__)
+    log.error("The database failed: %s", getattr(error, "orig", error))
     db.session.rollback()
     return _error_page(
         ServiceUnavailable("The database does not answer. Try again in a moment.")

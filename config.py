@@ -12,10 +12,17 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 ROOT = Path(__file__).parent
 INSTANCE = ROOT / "instance"
 HIGHEST_PORT = 65_535
+DRIVERS = {
+    "sqlite": "sqlite",
+    "postgresql": "postgresql+psycopg",
+    "postgres": "postgresql+psycopg",
+}
 
 
 class SettingError(Exception):
@@ -56,8 +63,7 @@ def read_settings(
         secret_key=environ.get("ORGDESK_SECRET_KEY")
         or _kept_in(instance / "secret.key", lambda: secrets.token_urlsafe(48)),
         vault_keys=_vault_keys(environ, instance),
-        database_url=environ.get("ORGDESK_DATABASE_URL")
-        or f"sqlite:///{instance / 'orgdesk.db'}",
+        database_url=_database_url(environ, instance),
         external_url=_external_url(environ),
         port=_port(environ, "ORGDESK_PORT", 8000),
         practice_port=_port(environ, "ORGDESK_PRACTICE_PORT", 8001),
@@ -99,6 +105,24 @@ def _kept_in(path: Path, make: Callable[[], str]) -> str:
         finally:
             draft.unlink()
     return path.read_text().strip()
+
+
+def _database_url(environ: Mapping[str, str], instance: Path) -> str:
+    text = environ.get("ORGDESK_DATABASE_URL")
+    if not text:
+        return f"sqlite:///{instance / 'orgdesk.db'}"
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        backend = ""
+    else:
+        backend = url.get_backend_name()
+    if backend not in DRIVERS:
+        raise SettingError(
+            "ORGDESK_DATABASE_URL is not an address like"
+            " postgresql://user:password@host/orgdesk or sqlite:////folder/orgdesk.db"
+        )
+    return url.set(drivername=DRIVERS[backend]).render_as_string(hide_password=False)
 
 
 def _external_url(environ: Mapping[str, str]) -> str | None:

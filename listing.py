@@ -6,6 +6,7 @@ records match, those are fetched and sorted; where many do, the walk meets 25
 of them soon, and the searched columns stand in the index it walks along.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -22,6 +23,8 @@ FEW = 1_000
 """Up to this many matches are fetched and sorted; it is also the capped count."""
 TRIGRAM = 3
 LONGEST_SEARCH = 255
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""No name holds one, and a NUL ends the text for a database."""
 
 SHOWN = (
     ExternalApplication.id,
@@ -69,7 +72,7 @@ class Query:
         """Read the query string; what makes no sense is as if it were not there."""
         state, sort = arguments.get("state", ""), arguments.get("sort", "")
         query = cls(
-            search=arguments.get("q", "").strip()[:LONGEST_SEARCH],
+            search=CONTROLS.sub(" ", arguments.get("q", "")).strip()[:LONGEST_SEARCH],
             state=State(state) if state in list(State) else None,
             sort=Sort(sort) if sort in list(Sort) else Sort.NEWEST,
             last="last" in arguments,
@@ -110,7 +113,7 @@ class Query:
 
     def _place(self, value: str | None) -> str | None:
         if not value or self.sort is Sort.NAME:
-            return value or None
+            return CONTROLS.sub(" ", value or "") or None
         good = value.isascii() and value.isdigit() and len(value) < 20
         return value if good and int(value) <= LARGEST_ID else None
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from flask_migrate import upgrade
 from sqlalchemy import inspect
+from sqlalchemy.exc import DBAPIError
 
 from app import create_app
 from config import SettingError, Settings, read_settings
@@ -32,7 +33,13 @@ def main() -> int:
     try:
         settings = read_settings()
         _refuse_used_ports(settings)
-        _prepare(settings)
+        try:
+            _prepare(settings)
+        except DBAPIError as error:
+            raise SettingError(
+                "The database cannot be used, see ORGDESK_DATABASE_URL:"
+                f" {str(error.orig).strip()}"
+            ) from None
         processes += [_start_practice_org(settings), _start_orgdesk(settings)]
         _wait_until_up(processes, settings)
         print(

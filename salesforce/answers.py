@@ -35,7 +35,7 @@ VISIBLE = re.compile(r"[\x21-\x7e]+")
 SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*")
 """RFC 6749, section 3.3."""
 DIGITS = re.compile(r"[0-9]{1,15}")
-IDENTITY = re.compile(r"/([A-Za-z0-9_-]{1,64})/([A-Za-z0-9_-]{1,64})/?")
+IDENTITY = re.compile(r"/([A-Za-z0-9_-]{1,64})/([A-Za-z0-9_-]{1,64})/?\Z")
 """The end of an identity URL: organization, then user."""
 T = TypeVar("T")
 MILLISECONDS = 1_000

@@ -14,7 +14,20 @@ from cryptography.fernet import Fernet
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_migrate import upgrade
+from hypothesis import HealthCheck, settings
 from werkzeug.test import TestResponse
+
+# The same examples in each run of the tests; `make fuzz` looks for new ones.
+settings.register_profile(
+    "test",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+settings.register_profile(
+    "fuzz", settings.get_profile("test"), derandomize=False, max_examples=2_000
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
 
 # Nothing of a developer's own instance/ is read or written.
 os.environ["ORGDESK_INSTANCE"] = tempfile.mkdtemp(prefix="orgdesk-tests-")

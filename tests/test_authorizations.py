@@ -1,0 +1,452 @@
+"""The click and the callback, against a practice org on the wire."""
+
+import logging
+from datetime import timedelta
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from flask import Flask
+from sqlalchemy import func, select
+from werkzeug.test import TestResponse
+
+from models import ExternalApplication, PendingAuthorization, db, now
+from practice_org import CLIENT_ID, CONSUMER_SECRET
+from salesforce import State
+from tests.conftest import StrictClient, add_application, load
+from tests.servers import PracticeOrg
+
+CLICK = "/applications/1/authorization"
+
+
+@pytest.fixture(autouse=True)
+def record(app: Flask, org: PracticeOrg) -> None:
+    """Record 1 is a connection to the practice org."""
+    add_application(
+        app,
+        application_name="Practice",
+        salesforce_domain=org.address,
+        client_id=CLIENT_ID,
+        consumer_secret=CONSUMER_SECRET,
+        requested_scopes="api refresh_token id",
+    )
+
+
+def begin(client: StrictClient) -> str:
+    """Click, and return the address of the login page."""
+    response = client.submit(CLICK)
+    assert response.status_code == 303
+    return response.location
+
+
+def come_back(client: StrictClient, url: str) -> TestResponse:
+    parts = urlsplit(url)
+    assert (parts.netloc, parts.path) == ("localhost", "/callback")
+    return client.get(f"/callback?{parts.query}")
+
+
+def connect(client: StrictClient, org: PracticeOrg) -> None:
+    response = come_back(client, org.log_in(begin(client)))
+    assert response.status_code == 303
+    assert response.location == "/applications/1"
+
+
+def secrets_of(app: Flask) -> dict[str, str]:
+    """Return the record's secrets in the clear."""
+    with app.app_context():
+        record = db.session.get_one(ExternalApplication, 1)
+        sealed = {
+            "access": record.access_token,
+            "refresh": record.refresh_token,
+            "code": record.oauth_code,
+        }
+        return {name: one.reveal() for name, one in sealed.items() if one}
+
+
+def change(app: Flask, **values: object) -> None:
+    with app.app_context():
+        record = db.session.get_one(ExternalApplication, 1)
+        for name, value in values.items():
+            setattr(record, name, value)
+        db.session.commit()
+
+
+# --- the click -------------------------------------------------------------
+
+
+def test_a_click_without_a_refresh_token_leaves_for_the_login_page(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    url = urlsplit(begin(client))
+    query = {name: values[0] for name, values in parse_qs(url.query).items()}
+    assert f"{url.scheme}://{url.netloc}{url.path}" == (
+        f"{org.address}/services/oauth2/authorize"
+    )
+    assert query["response_type"] == "code"
+    assert query["client_id"] == CLIENT_ID
+    assert query["redirect_uri"] == "http://localhost/callback"
+    assert query["scope"] == "api refresh_token id"
+    assert query["prompt"] == "login"
+    assert query["code_challenge_method"] == "S256"
+    assert len(query["code_challenge"]) == 43
+    assert CONSUMER_SECRET not in url.query
+    with app.app_context():
+        pending = db.session.scalars(select(PendingAuthorization)).one()
+        assert query["state"] not in (pending.state_hash, pending.browser_hash)
+        assert timedelta(minutes=9) < pending.expires_at - now() < timedelta(minutes=11)
+
+
+def test_htmx_is_told_to_leave_with_the_whole_window(
+    client: StrictClient, org: PracticeOrg
+) -> None:
+    response = client.submit(CLICK, htmx=True)
+    assert response.status_code == 204
+    assert response.headers["HX-Redirect"].startswith(f"{org.address}/services/oauth2")
+
+
+def test_the_login_is_not_asked_for_where_the_record_says_so(
+    app: Flask, client: StrictClient
+) -> None:
+    change(app, prompt_login=False)
+    assert "prompt=" not in begin(client)
+
+
+def test_a_record_that_is_gone_is_a_404(client: StrictClient) -> None:
+    assert client.submit("/applications/2/authorization").status_code == 404
+
+
+# --- the callback's four endings -------------------------------------------
+
+
+def test_stored(app: Flask, client: StrictClient, org: PracticeOrg) -> None:
+    connect(client, org)
+    record = load(app, 1)
+    assert record.state is State.CONNECTED
+    assert record.instance_url == org.address
+    assert record.organization_id == "00D000000000001EAA"
+    assert record.user_id == "005000000000001AAA"
+    assert record.granted_scopes == "api refresh_token id"
+    assert record.issued_at
+    assert abs(record.issued_at - now()) < timedelta(minutes=1)
+    assert record.oauth_code_used_at
+    assert secrets_of(app)["access"].startswith("00D000000000001!")
+    assert secrets_of(app)["refresh"].startswith("5Aep861")
+
+
+def test_the_user_said_no(app: Flask, client: StrictClient, org: PracticeOrg) -> None:
+    connect(client, org)
+    before = secrets_of(app)
+    change(app, refresh_token=None)
+    org.revoke_all()
+    url = org.log_in(begin(client), decision="deny")
+    response = come_back(client, url)
+    assert response.status_code == 303
+    assert "ended with Deny" in client.get("/applications/1").text
+    assert secrets_of(app)["access"] == before["access"]
+    assert load(app, 1).state is State.CONNECTED
+
+
+def test_wrong_missing_or_reused_state(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    good = urlsplit(org.log_in(begin(client))).query
+    asked = len(org.token_requests)
+    state = parse_qs(good)["state"][0]
+    bad = [good.replace(state, state[:-1] + "!"), f"{good}&state={state}"]
+    for query in (*bad, "", "code=x", "state=&code=x", "state=%00%ff"):
+        page = client.get(f"/callback?{query}")
+        assert page.status_code == 400
+        assert "Refresh Access Token" in page.text
+    assert len(org.token_requests) == asked
+    assert client.get(f"/callback?{good}").status_code == 303
+    page = client.get(f"/callback?{good}")
+    assert page.status_code == 400
+    assert "works once" in page.text
+    assert len(org.token_requests) == asked + 1
+    assert load(app, 1).state is State.CONNECTED
+
+
+@pytest.mark.parametrize(
+    "extra", ["code=one&code=two", "error=access_denied&error=x", "nothing=1", "code="]
+)
+def test_a_callback_that_says_two_things_or_none_is_refused(
+    client: StrictClient, org: PracticeOrg, extra: str
+) -> None:
+    asked = len(org.token_requests)
+    state = parse_qs(urlsplit(begin(client)).query)["state"][0]
+    page = client.get(f"/callback?state={state}&{extra}")
+    assert page.status_code == 400
+    assert len(org.token_requests) == asked
+
+
+def test_an_expired_state(app: Flask, client: StrictClient, org: PracticeOrg) -> None:
+    url = org.log_in(begin(client))
+    with app.app_context():
+        pending = db.session.scalars(select(PendingAuthorization)).one()
+        pending.expires_at = now() - timedelta(seconds=1)
+        db.session.commit()
+    asked = len(org.token_requests)
+    page = come_back(client, url)
+    assert page.status_code == 400
+    assert "longer than ten minutes" in page.text
+    assert len(org.token_requests) == asked
+    assert load(app, 1).state is State.NEVER_AUTHORIZED
+
+
+def test_another_browsers_state(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    url = org.log_in(begin(client))
+    asked = len(org.token_requests)
+    other = app.test_client()
+    assert isinstance(other, StrictClient)
+    page = come_back(other, url)
+    assert page.status_code == 400
+    assert "another browser" in page.text
+    # It is used up: the thief's try must not leave a state to try again with.
+    assert come_back(client, url).status_code == 400
+    assert len(org.token_requests) == asked
+
+
+def test_a_record_that_was_changed_or_deleted_meanwhile(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    url = org.log_in(begin(client))
+    asked = len(org.token_requests)
+    change(app, client_id="another")
+    assert "changed since the" in come_back(client, url).text
+    url = org.log_in(begin(client).replace("another", CLIENT_ID))
+    client.submit("/applications/1/delete")
+    assert come_back(client, url).status_code == 400
+    assert len(org.token_requests) == asked
+
+
+def test_another_issuer_is_refused(client: StrictClient, org: PracticeOrg) -> None:
+    url = org.log_in(begin(client))
+    asked = len(org.token_requests)
+    page = come_back(client, f"{url}&iss=https://evil.example.com")
+    assert page.status_code == 400
+    assert "another issuer" in page.text
+    assert len(org.token_requests) == asked
+
+
+@pytest.mark.parametrize(
+    ("faults", "state", "sentence"),
+    [
+        ({"fault": "outage"}, State.UNREACHABLE, "HTTP 503"),
+        ({"fault": "lost_answer"}, State.UNREACHABLE, "connection broke"),
+        ({"fault": "nonsense"}, State.UNREACHABLE, "not JSON"),
+        (
+            {"fault": "error", "error": "invalid_client: invalid client credentials"},
+            State.MISCONFIGURED,
+            "Consumer Secret",
+        ),
+        (
+            {"fault": "error", "error": "invalid_grant: inactive user"},
+            State.BLOCKED,
+            "inactive or frozen",
+        ),
+    ],
+)
+def test_the_provider_refused_or_is_unreachable(
+    app: Flask,
+    client: StrictClient,
+    org: PracticeOrg,
+    faults: dict[str, str],
+    state: State,
+    sentence: str,
+) -> None:
+    connect(client, org)
+    before = secrets_of(app)
+    change(app, state=State.LOGIN_REQUIRED)
+    org.revoke_all()
+    url = org.log_in(begin(client))
+    org.switch(**faults)
+    assert come_back(client, url).status_code == 303
+    assert sentence in client.get("/applications/1").text
+    assert load(app, 1).state is state
+    after = secrets_of(app)
+    assert (after["access"], after["refresh"]) == (before["access"], before["refresh"])
+
+
+# --- silent refresh --------------------------------------------------------
+
+
+def test_a_second_click_answers_htmx_with_the_panel_of_the_page(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    connect(client, org)
+    before = secrets_of(app)
+    response = client.submit(CLICK, htmx=True)
+    assert response.status_code == 200
+    panel = response.text.strip()
+    assert panel.startswith('<section id="application-panel">')
+    assert secrets_of(app)["access"] != before["access"]
+    assert secrets_of(app)["refresh"] == before["refresh"]
+    page = client.get("/applications/1").text
+    assert blank_csrf(panel) in blank_csrf(page)
+
+
+def blank_csrf(html: str) -> str:
+    start = html.index('name="csrf_token"')
+    return html[:start] + html[html.index(">", start) :]
+
+
+def test_a_second_click_without_htmx_lands_on_the_page(
+    client: StrictClient, org: PracticeOrg
+) -> None:
+    connect(client, org)
+    response = client.submit(CLICK)
+    assert response.status_code == 303
+    assert response.location == "/applications/1"
+
+
+def test_a_rotated_refresh_token_is_kept_and_used_next(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    connect(client, org)
+    org.switch(rotation=True)
+    tokens = {secrets_of(app)["refresh"]}
+    for _ in range(3):
+        assert client.submit(CLICK, htmx=True).status_code == 200
+        tokens.add(secrets_of(app)["refresh"])
+    assert len(tokens) == 4
+    assert load(app, 1).state is State.CONNECTED
+    assert load(app, 1).refresh_token_rotates
+
+
+def test_what_an_answer_lacks_survives(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    connect(client, org)
+    before = load(app, 1)
+    org.switch(fault="missing_fields")
+    assert client.submit(CLICK, htmx=True).status_code == 200
+    after = load(app, 1)
+    assert after.state is State.CONNECTED
+    assert after.instance_url == before.instance_url
+    assert after.identity_url == before.identity_url
+    assert after.granted_scopes == before.granted_scopes
+    assert after.issued_at
+    assert before.issued_at
+    assert after.issued_at > before.issued_at
+
+
+def test_a_dead_grant_goes_on_to_the_login_page_and_the_page_says_why(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    connect(client, org)
+    org.revoke_all()
+    url = begin(client)
+    assert load(app, 1).state is State.LOGIN_REQUIRED
+    assert come_back(client, org.log_in(url)).status_code == 303
+    page = client.get("/applications/1").text
+    assert "A login was needed" in page
+    assert "expired access/refresh token" in page
+    assert load(app, 1).last_error is None
+
+
+def test_a_dead_grant_is_not_tried_again(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    connect(client, org)
+    org.revoke_all()
+    begin(client)
+    asked = len(org.token_requests)
+    begin(client)
+    assert len(org.token_requests) == asked
+    assert load(app, 1).state is State.LOGIN_REQUIRED
+
+
+@pytest.mark.parametrize("fault", ["outage", "too_many_requests", "nonsense"])
+def test_a_fault_keeps_the_token_and_clears_with_the_next_success(
+    app: Flask, client: StrictClient, org: PracticeOrg, fault: str
+) -> None:
+    connect(client, org)
+    before = secrets_of(app)
+    org.switch(fault=fault, times=1)
+    assert client.submit(CLICK, htmx=True).status_code == 200
+    assert load(app, 1).state is State.UNREACHABLE
+    assert secrets_of(app) == before
+    client.submit(CLICK, htmx=True)
+    assert load(app, 1).state is State.CONNECTED
+    assert load(app, 1).last_error is None
+
+
+def test_a_lost_answer_of_a_rotating_org_is_not_resent(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    connect(client, org)
+    org.switch(rotation=True)
+    client.submit(CLICK, htmx=True)
+    org.switch(rotation=True, fault="lost_answer")
+    client.submit(CLICK, htmx=True)
+    assert load(app, 1).state is State.OUTCOME_UNKNOWN
+    asked = len(org.token_requests)
+    assert begin(client).startswith(org.address)
+    assert len(org.token_requests) == asked
+
+
+def test_a_changed_client_id_does_not_send_the_old_refresh_token(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    connect(client, org)
+    asked = len(org.token_requests)
+    form = load(app, 1).description() | {"client_id": "another", "prompt_login": "y"}
+    client.submit("/applications/1/edit", **form)
+    assert "client_id=another" in begin(client)
+    assert len(org.token_requests) == asked
+
+
+# --- secrets ---------------------------------------------------------------
+
+
+def test_no_page_and_no_log_line_holds_a_secret(
+    app: Flask,
+    client: StrictClient,
+    org: PracticeOrg,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        connect(client, org)
+        org.switch(rotation=True)
+        panel = client.submit(CLICK, htmx=True).text
+        first = secrets_of(app)
+        for fault in ("outage", "lost_answer"):
+            org.switch(fault=fault)
+            client.submit(CLICK, htmx=True)
+    paths = ("/", *(f"/applications/1{end}" for end in ("", "/edit", "/delete")))
+    pages = [client.get(path).text for path in paths]
+    seen = "\n".join([caplog.text, panel, *pages])
+    for secret in (*secrets_of(app).values(), *first.values(), CONSUMER_SECRET):
+        assert secret not in seen
+    with client.session_transaction() as session:
+        assert set(session) <= {"browser", "csrf_token"}
+
+
+def test_the_database_holds_no_secret_in_the_clear(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    connect(client, org)
+    with app.app_context():
+        rows = db.session.execute(
+            db.text(
+                "SELECT * FROM external_application JOIN pending_authorization"
+                " ON application_id = external_application.id"
+            )
+        ).all()
+    assert rows
+    for secret in (*secrets_of(app).values(), CONSUMER_SECRET):
+        assert secret not in repr(rows)
+
+
+def test_old_logins_are_cleared_away(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    begin(client)
+    with app.app_context():
+        pending = db.session.scalars(select(PendingAuthorization)).one()
+        pending.expires_at = now() - timedelta(days=2)
+        db.session.commit()
+    begin(client)
+    with app.app_context():
+        assert db.session.scalar(select(func.count(PendingAuthorization.id))) == 1

@@ -1,0 +1,88 @@
+"""Nonsense typed into everything: never a 500, always a page of the house."""
+
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from flask import Flask
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forms import ApplicationForm
+from tests.conftest import StrictClient, add_application
+
+FIELDS = [
+    "application_name", "salesforce_domain", "client_id", "consumer_secret",
+    "callback_url", "requested_scopes", "prompt_login",
+]  # fmt: skip
+WORDS = st.one_of(
+    st.text(max_size=300),
+    st.sampled_from(["\x00", "%", "_", '"', "'", "\\", "'; DROP TABLE x", "-1", "1e9",
+                     "99999999999999999999", "\ud83d\ude00", "\u202e", "ı", "ﬁ"]),
+)  # fmt: skip
+LIST_ARGUMENTS = ["q", "state", "sort", "after", "before", "last"]
+CALLBACK_ARGUMENTS = ["state", "code", "error", "error_description", "iss"]
+ENOUGH = {200, 303, 400, 404, 405, 422}
+
+
+def test_every_field_of_the_form_is_tried(app: Flask) -> None:
+    with app.test_request_context():
+        names = {field.name for field in ApplicationForm()}
+    assert names == {*FIELDS, "save", "csrf_token"}
+
+
+@given(query=st.dictionaries(st.sampled_from(LIST_ARGUMENTS), WORDS))
+def test_the_list(client: StrictClient, query: dict[str, str]) -> None:
+    assert client.get("/", query_string=safe(query)).status_code == 200
+
+
+@given(query=st.dictionaries(st.sampled_from(CALLBACK_ARGUMENTS), WORDS))
+def test_the_callback(client: StrictClient, query: dict[str, str]) -> None:
+    assert client.get("/callback", query_string=safe(query)).status_code == 400
+
+
+@given(form=st.fixed_dictionaries(dict.fromkeys(FIELDS, WORDS)))
+def test_the_forms(app: Flask, client: StrictClient, form: dict[str, Any]) -> None:
+    for path in ("/applications/new", "/applications/1/edit"):
+        answer = client.submit(path, **safe(form))
+        assert answer.status_code in ENOUGH
+
+
+@given(word=WORDS)
+def test_the_addresses(client: StrictClient, word: str) -> None:
+    path = f"/applications/{quote(word.encode('utf-8', 'surrogatepass'), safe='')}"
+    for ending in ("", "/edit", "/delete", "/authorization"):
+        assert client.get(path + ending).status_code in ENOUGH
+
+
+@pytest.mark.parametrize("method", ["put", "delete", "patch", "options", "head"])
+@pytest.mark.parametrize("path", ["/", "/applications/1", "/callback"])
+def test_other_methods(
+    app: Flask, client: StrictClient, method: str, path: str
+) -> None:
+    add_application(app)
+    assert getattr(client, method)(path).status_code in ENOUGH
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"HX-Request": "true"},
+        {"Host": "evil.example.com:99999"},
+        {"Host": "a b"},
+        {"Cookie": "session=nonsense"},
+        {"Content-Type": "application/json"},
+        {"X-Forwarded-Host": "evil.example.com"},
+    ],
+)
+def test_odd_headers(client: StrictClient, headers: dict[str, str]) -> None:
+    for path in ("/", "/applications/new", "/applications/1", "/callback?state=x"):
+        assert client.get(path, headers=headers).status_code in ENOUGH
+        assert client.post(path, headers=headers, data=b"{").status_code in ENOUGH
+
+
+def safe(form: dict[str, str]) -> dict[str, str]:
+    """What a client can send: half surrogates are no text on the wire."""
+    return {
+        name: text.encode("utf-8", "replace").decode() for name, text in form.items()
+    }

@@ -1,0 +1,216 @@
+"""The practice org answers as Salesforce does (and the tests may believe it)."""
+
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Iterator
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+import requests
+
+from practice_org import CLIENT_ID, CONSUMER_SECRET
+from tests.servers import PracticeOrg, practice_org
+
+CALLBACK = "http://localhost:8000/callback"
+VERIFIER = secrets.token_urlsafe(64)
+CLIENT = {"client_id": CLIENT_ID, "client_secret": CONSUMER_SECRET}
+
+
+@pytest.fixture(scope="module")
+def own_process() -> Iterator[PracticeOrg]:
+    with practice_org() as org:
+        yield org
+
+
+@pytest.fixture
+def org(own_process: PracticeOrg) -> PracticeOrg:
+    own_process.switch()
+    own_process.revoke_all()
+    return own_process
+
+
+def login_url(org: PracticeOrg, **changes: str) -> str:
+    digest = hashlib.sha256(VERIFIER.encode()).digest()
+    query = {
+        "response_type": "code",
+        "client_id": CLIENT_ID,
+        "redirect_uri": CALLBACK,
+        "state": "a-state",
+        "code_challenge": base64.urlsafe_b64encode(digest).rstrip(b"=").decode(),
+        "code_challenge_method": "S256",
+    } | changes
+    return f"{org.address}/services/oauth2/authorize?{urlencode(query)}"
+
+
+def code(org: PracticeOrg) -> str:
+    return parse_qs(urlsplit(org.log_in(login_url(org))).query)["code"][0]
+
+
+def ask(org: PracticeOrg, endpoint: str = "token", **form: str) -> requests.Response:
+    url = f"{org.address}/services/oauth2/{endpoint}"
+    return requests.post(url, data=form, timeout=5)
+
+
+def exchange(org: PracticeOrg, **changes: str) -> requests.Response:
+    form = CLIENT | {
+        "grant_type": "authorization_code",
+        "redirect_uri": CALLBACK,
+        "code_verifier": VERIFIER,
+    }
+    form |= changes
+    return ask(org, **form if "code" in form else form | {"code": code(org)})
+
+
+def refresh(org: PracticeOrg, token: str, **changes: str) -> requests.Response:
+    form = CLIENT | {"grant_type": "refresh_token", "refresh_token": token}
+    return ask(org, **form | changes)
+
+
+def refused(answer: requests.Response) -> str:
+    assert answer.status_code == 400
+    return "{error}: {error_description}".format_map(answer.json())
+
+
+def test_an_answer_has_salesforces_fields(org: PracticeOrg) -> None:
+    answer = exchange(org).json()
+    assert set(answer) == {"access_token", "refresh_token", "signature", "scope",
+                           "instance_url", "id", "token_type", "issued_at"}  # fmt: skip
+    assert re.fullmatch(r"00D\w{12}!\w{96}", answer["access_token"])
+    assert re.fullmatch(r"\d{13}", answer["issued_at"])
+    message = (answer["id"] + answer["issued_at"]).encode()
+    digest = hmac.digest(CONSUMER_SECRET.encode(), message, "sha256")
+    assert answer["signature"] == base64.b64encode(digest).decode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"code": "aPrxUnknown"}, "invalid_grant: expired authorization code"),
+        ({"code_verifier": "x" * 43}, "invalid_grant: invalid code verifier"),
+        ({"code_verifier": "~" * 43}, "invalid_grant: invalid code verifier"),
+        ({"client_secret": "wrong"}, "invalid_client: invalid client credentials"),
+        ({"client_id": "wrong"}, "invalid_client_id: client identifier invalid"),
+        ({"scope": "api"}, "invalid_request: scope parameter not supported"),
+        (
+            {"grant_type": "password"},
+            "unsupported_grant_type: grant type not supported",
+        ),
+        ({"redirect_uri": "http://x"}, "invalid_grant: redirect_uri must match"),
+    ],
+)
+def test_it_says_no_in_salesforces_words(
+    org: PracticeOrg, changes: dict[str, str], said: str
+) -> None:
+    assert refused(exchange(org, **changes)).startswith(said)
+
+
+def test_a_code_works_once(org: PracticeOrg) -> None:
+    once = code(org)
+    assert exchange(org, code=once).ok
+    assert refused(exchange(org, code=once)) == (
+        "invalid_grant: expired authorization code"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"client_id": "wrong"}, "invalid_client_id"),
+        ({"redirect_uri": "http://localhost/other"}, "redirect_uri_mismatch"),
+    ],
+)
+def test_a_wrong_app_or_address_stays_at_the_org(
+    org: PracticeOrg, changes: dict[str, str], said: str
+) -> None:
+    page = requests.get(login_url(org, **changes), timeout=5)
+    assert page.status_code == 400
+    assert said in page.text
+
+
+@pytest.mark.parametrize(
+    "changes", [{"code_challenge": ""}, {"code_challenge_method": "plain"}]
+)
+def test_pkce_is_required_and_s256(org: PracticeOrg, changes: dict[str, str]) -> None:
+    answer = requests.get(login_url(org, **changes), timeout=5, allow_redirects=False)
+    query = parse_qs(urlsplit(answer.headers["Location"]).query)
+    assert query["error"] == ["invalid_request"]
+    assert query["state"] == ["a-state"]
+
+
+def test_without_rotation_the_refresh_token_stays(org: PracticeOrg) -> None:
+    token = exchange(org).json()["refresh_token"]
+    assert "refresh_token" not in refresh(org, token).json()
+    assert refresh(org, token).ok
+
+
+def test_with_rotation_reuse_revokes_the_family(org: PracticeOrg) -> None:
+    first = exchange(org).json()
+    org.switch(rotation=True)
+    second = refresh(org, first["refresh_token"]).json()
+    assert refresh(org, second["refresh_token"]).ok
+    dead = "invalid_grant: expired access/refresh token"
+    assert refused(refresh(org, first["refresh_token"])) == dead
+    assert refused(refresh(org, second["refresh_token"])) == dead
+    assert userinfo(org, second["access_token"]).status_code == 403
+
+
+def userinfo(org: PracticeOrg, token: str) -> requests.Response:
+    headers = {"Authorization": f"Bearer {token}"}
+    url = f"{org.address}/services/oauth2/userinfo"
+    return requests.get(url, headers=headers, timeout=5)
+
+
+def test_a_token_opens_what_it_should_until_it_is_revoked(org: PracticeOrg) -> None:
+    answer = exchange(org).json()
+    token, headers = (
+        answer["access_token"],
+        {"Authorization": f"Bearer {answer['access_token']}"},
+    )
+    assert userinfo(org, token).json()["organization_id"] == "00D000000000001EAA"
+    who = requests.get(answer["id"], headers=headers, timeout=5).json()
+    assert who["username"] == "admin@practice.example"
+    assert requests.get(f"{org.address}/services/data", timeout=5).json()
+    seen = ask(org, "introspect", token=token, **CLIENT).json()
+    assert seen["active"]
+    assert seen["exp"] - seen["iat"] == 7200
+    assert ask(org, "revoke", token=answer["refresh_token"]).ok
+    assert refused(ask(org, "revoke", token=token)) == "invalid_token: invalid token"
+    assert userinfo(org, token).status_code == 403
+    assert not ask(org, "introspect", token=token, **CLIENT).json()["active"]
+
+
+def test_faults_are_switched_on_for_some_requests_and_off_again(
+    org: PracticeOrg,
+) -> None:
+    token = exchange(org).json()["refresh_token"]
+    org.switch(fault="too_many_requests", retry_after="7", times=1)
+    answer = refresh(org, token)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "7")
+    assert refresh(org, token).ok
+    org.switch(fault="lost_answer", times=1)
+    with pytest.raises(requests.ConnectionError):
+        refresh(org, token)
+    org.switch(wrong_org=True)
+    assert "/00D000000000002EAA/" in refresh(org, token).json()["id"]
+
+
+def test_another_sites_page_presses_no_button(org: PracticeOrg) -> None:
+    answer = requests.post(
+        f"{org.address}/switchboard",
+        data={"fault": "outage"},
+        headers={"Origin": "https://evil.example.com"},
+        timeout=5,
+    )
+    assert answer.status_code == 403
+    assert exchange(org).ok
+
+
+def test_the_login_wants_the_right_password(org: PracticeOrg) -> None:
+    query = login_url(org).partition("?")[2]
+    form = {"username": "admin@practice.example", "password": "wrong"}
+    page = requests.post(f"{org.address}/login?{query}", data=form, timeout=5)
+    assert page.status_code == 401
+    assert "check your username and password" in page.text

@@ -1,0 +1,141 @@
+"""`make run`, as a newcomer meets it: three lines, a clear no, a clean end."""
+
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.servers import ROOT, free_port
+
+
+@pytest.fixture
+def ports() -> tuple[int, int]:
+    return free_port(), free_port()
+
+
+@pytest.fixture
+def env(tmp_path: Path, ports: tuple[int, int]) -> dict[str, str]:
+    return os.environ | {
+        "ORGDESK_INSTANCE": str(tmp_path / "instance"),
+        "ORGDESK_PORT": str(ports[0]),
+        "ORGDESK_PRACTICE_PORT": str(ports[1]),
+    }
+
+
+def start(env: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "run.py"],
+        cwd=ROOT,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_until_up(running: subprocess.Popen[str]) -> str:
+    """Return its three lines."""
+    assert running.stdout
+    return "".join(running.stdout.readline() for _ in range(3))
+
+
+def stop(running: subprocess.Popen[str]) -> tuple[str, str]:
+    """Press Ctrl-C once it is up: the signal goes to the whole group."""
+    lines = wait_until_up(running)
+    os.killpg(running.pid, signal.SIGINT)
+    out, err = running.communicate(timeout=20)
+    return lines + out, err
+
+
+def test_it_says_three_lines_and_stops_without_a_word(
+    env: dict[str, str], ports: tuple[int, int]
+) -> None:
+    running = start(env)
+    out, err = stop(running)
+    assert (running.returncode, err) == (0, "")
+    lines = out.splitlines()
+    assert len(lines) == 3
+    assert f"http://localhost:{ports[0]}" in lines[0]
+    assert f"http://127.0.0.1:{ports[1]}" in lines[1]
+    assert "Refresh Access Token" in lines[2]
+    for port in ports:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=1)
+
+
+def test_the_practice_record_comes_once_and_not_again(env: dict[str, str]) -> None:
+    def names() -> list[str]:
+        path = Path(env["ORGDESK_INSTANCE"]) / "orgdesk.db"
+        with sqlite3.connect(path, isolation_level=None) as database:
+            rows = database.execute("SELECT application_name FROM external_application")
+            found = [name for (name,) in rows]
+            database.execute("DELETE FROM external_application")
+        return found
+
+    stop(start(env))
+    assert names() == ["Practice Org"]
+    stop(start(env))
+    assert names() == []
+
+
+def test_keys_are_for_the_owner_alone(env: dict[str, str]) -> None:
+    stop(start(env))
+    instance = Path(env["ORGDESK_INSTANCE"])
+    assert instance.stat().st_mode & 0o777 == 0o700
+    for name in ("vault.key", "secret.key"):
+        assert (instance / name).stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("setting", ["ORGDESK_PORT", "ORGDESK_PRACTICE_PORT"])
+def test_a_port_in_use_names_the_setting(env: dict[str, str], setting: str) -> None:
+    with socket.socket() as line:
+        line.bind(("127.0.0.1", int(env[setting])))
+        line.listen()
+        running = start(env)
+        out, err = running.communicate(timeout=20)
+    assert running.returncode == 1
+    assert out == ""
+    assert f"Port {env[setting]} cannot be used" in err
+    assert f"{setting}=" in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("ORGDESK_PORT", "eighty"),
+        ("ORGDESK_VAULT_KEYS", "no-key"),
+        ("ORGDESK_EXTERNAL_URL", "orgdesk"),
+        ("ORGDESK_DATABASE_URL", "nonsense"),
+        ("ORGDESK_DATABASE_URL", "mysql://localhost/orgdesk"),
+        ("ORGDESK_DATABASE_URL", "sqlite:////nowhere/at/all.db"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(
+    env: dict[str, str], setting: str, value: str
+) -> None:
+    running = start(env | {setting: value})
+    _, err = running.communicate(timeout=20)
+    assert running.returncode == 1
+    assert setting in err
+    assert len(err.splitlines()) == 1
+
+
+def test_it_ends_when_one_of_the_two_dies(
+    env: dict[str, str], ports: tuple[int, int]
+) -> None:
+    running = start(env)
+    wait_until_up(running)
+    assert requests.get(f"http://127.0.0.1:{ports[1]}/switchboard", timeout=5).ok
+    children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text()
+    os.kill(int(children.split()[0]), signal.SIGKILL)
+    _, err = running.communicate(timeout=20)
+    assert running.returncode == 1
+    assert "has ended" in err
