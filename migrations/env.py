@@ -5,12 +5,12 @@ from flask import current_app
 
 from models import db
 
-SEARCH_INDEX = "application_search"
-"""The search's virtual tables stand in no model: the first migration makes them."""
+SEARCH = "application_search"
+"""What the search stands on is in no model: the first migration makes it."""
 
 
 def include_name(name: str | None, kind: str, _: object) -> bool:
-    return not (kind == "table" and (name or "").startswith(SEARCH_INDEX))
+    return not (kind in ("table", "index") and (name or "").startswith(SEARCH))
 
 
 def run_migrations() -> None:

