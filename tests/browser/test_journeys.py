@@ -236,3 +236,59 @@ def test_the_list_searches_and_its_address_can_be_shared(
     shared = page.context.new_page()
     shared.goto(page.url)
     expect(shared.get_by_role("rowheader")).to_have_text(["Zürich Süd"])
+
+
+def test_a_record_deleted_in_another_tab_is_said_to_be_gone(
+    page: Page, orgdesk: Running
+) -> None:
+    address = new_record(page, orgdesk, "Gone Soon")
+    other = page.context.new_page()
+    other.goto(f"{address}/delete")
+    other.get_by_role("button", name="Delete Gone Soon").click()
+    refresh(page)
+    expect(page.get_by_role("heading", name="Not Found", level=1)).to_be_visible()
+    expect(page.get_by_role("heading", level=1)).to_have_count(1)
+    expect(page.get_by_role("banner")).to_have_count(1)
+    page.get_by_role("link", name="To the list").click()
+    expect(page.get_by_role("heading", name="External Applications")).to_be_visible()
+
+
+def test_a_lost_cookie_is_told_and_a_reload_mends_it(
+    page: Page, orgdesk: Running
+) -> None:
+    address = new_record(page, orgdesk, "No Cookie")
+    page.context.clear_cookies()
+    refresh(page)
+    expect(page.get_by_role("main")).to_contain_text("reload the page")
+    page.goto(address)
+    log_in(page)
+    state(page, "Connected")
+
+
+def test_a_server_that_does_not_answer_is_said_so(page: Page, orgdesk: Running) -> None:
+    new_record(page, orgdesk, "No Server")
+    page.context.set_offline(offline=True)
+    refresh(page)
+    expect(page.get_by_role("alert")).to_contain_text("Orgdesk did not answer")
+    button = page.get_by_role("button", name="Refresh Access Token")
+    expect(button).to_be_enabled()
+    page.context.set_offline(offline=False)
+    button.click()
+    expect(page.get_by_role("button", name="Log In")).to_be_visible()
+
+
+def test_a_slow_org_leaves_the_button_disabled_and_one_request(
+    page: Page, orgdesk: Running
+) -> None:
+    new_record(page, orgdesk, "Slow")
+    log_in(page)
+    state(page, "Connected")
+    orgdesk.org.switch(fault="slow", seconds=1.5)
+    asked = len(orgdesk.org.token_requests)
+    button = page.get_by_role("button", name="Refresh Access Token")
+    button.click()
+    expect(button).to_be_disabled()
+    button.click(force=True)
+    expect(page.locator(".state")).to_contain_text("refreshed without a login")
+    expect(button).to_be_enabled()
+    assert len(orgdesk.org.token_requests) == asked + 1
