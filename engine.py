@@ -217,8 +217,14 @@ def _check(
 def _exchange(
     pending: PendingAuthorization, application: ExternalApplication, code: str
 ) -> ExternalApplication:
-    verifier, reason = pending.code_verifier.reveal(), pending.reason
-    redirect_uri = pending.redirect_uri
+    try:
+        verifier = pending.code_verifier.reveal()
+    except UnreadableSecret:
+        raise LoginRefused(
+            "The keys of this server were changed since the login began.",
+            application.id,
+        ) from None
+    reason, redirect_uri = pending.reason, pending.redirect_uri
     application.receive_code(code)
     application, result = _ask(
         application,

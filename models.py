@@ -290,7 +290,9 @@ class ExternalApplication(Model):
         if answer.organization_and_user:
             self.organization_id, self.user_id = answer.organization_and_user
         self.issued_at = answer.issued_at or now()
-        self.expires_at = now() + answer.expires_in if answer.expires_in else None
+        self.expires_at = (
+            None if answer.expires_in is None else now() + answer.expires_in
+        )
         if lane is Lane.BROWSER:
             self.oauth_code_used_at = now()
         self.authorization_server_response = answer.response[:LONGEST_RESPONSE]

@@ -5,10 +5,12 @@ from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from cryptography.fernet import Fernet
 from flask import Flask
 from sqlalchemy import func, select
 from werkzeug.test import TestResponse
 
+import vault
 from models import ExternalApplication, PendingAuthorization, db, now
 from practice_org import CLIENT_ID, CONSUMER_SECRET
 from salesforce import State
@@ -450,3 +452,15 @@ def test_old_logins_are_cleared_away(
     begin(client)
     with app.app_context():
         assert db.session.scalar(select(func.count(PendingAuthorization.id))) == 1
+
+
+def test_a_login_whose_key_is_gone_is_refused(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    url = org.log_in(begin(client))
+    asked = len(org.token_requests)
+    vault.init_app(app, [Fernet.generate_key().decode()])
+    page = come_back(client, url)
+    assert page.status_code == 400
+    assert "keys of this server were changed" in page.text
+    assert len(org.token_requests) == asked
