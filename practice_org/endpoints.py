@@ -17,7 +17,11 @@ HTML = "<!doctype html><title>Sorry</title><h1>We are down for maintenance.</h1>
 
 @blueprint.post("/services/oauth2/token")
 def token() -> Response:
-    response = _answer()
+    board().waiting += 1
+    try:
+        response = _answer()
+    finally:
+        board().waiting -= 1
     board().note(response)
     return response
 

@@ -68,7 +68,8 @@ class Switchboard:
     """The faults that are on, and the requests that were seen.
 
     `seconds` is how long a slow answer takes. `times` is for how many more
-    token requests the fault stays on, 0 until it is switched off.
+    token requests the fault stays on, 0 until it is switched off. `waiting` is
+    how many token requests have no answer yet.
     """
 
     fault: Fault = Fault.NONE
@@ -78,6 +79,7 @@ class Switchboard:
     error: str = ERRORS[0]
     rotation: bool = False
     wrong_org: bool = False
+    waiting: int = 0
     log: list[dict[str, Any]] = field(default_factory=list)
 
     def take_fault(self) -> Fault:

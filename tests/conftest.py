@@ -17,15 +17,16 @@ from flask_migrate import upgrade
 from hypothesis import HealthCheck, settings
 from werkzeug.test import TestResponse
 
-# Nothing of a developer's own instance/ is read or written.
-os.environ["ORGDESK_INSTANCE"] = tempfile.mkdtemp(prefix="orgdesk-tests-")
-# The embedded PostgreSQL warns where a machine sets none.
-os.environ.setdefault("XDG_RUNTIME_DIR", os.environ["ORGDESK_INSTANCE"])
-
 from app import create_app
 from models import ExternalApplication, db
 from salesforce import parse_domain
 from tests.servers import PracticeOrg, practice_org
+
+# Nothing of a developer's own instance/ is read or written.
+INSTANCE = tempfile.TemporaryDirectory(prefix="orgdesk-tests-")
+os.environ["ORGDESK_INSTANCE"] = INSTANCE.name
+# The embedded PostgreSQL warns where a machine sets none.
+os.environ.setdefault("XDG_RUNTIME_DIR", INSTANCE.name)
 
 # The same examples in each run of the tests; `make fuzz` looks for new ones.
 settings.register_profile(

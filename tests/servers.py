@@ -57,6 +57,12 @@ class PracticeOrg:
         return answer.headers["Location"]
 
     @property
+    def waiting(self) -> int:
+        """How many token requests wait for an answer just now."""
+        state = requests.get(f"{self.address}/switchboard/state.json", timeout=5).json()
+        return int(state["waiting"])
+
+    @property
     def token_requests(self) -> list[dict[str, Any]]:
         state = requests.get(f"{self.address}/switchboard/state.json", timeout=5).json()
         return [seen for seen in state["log"] if seen["path"].endswith("/token")]

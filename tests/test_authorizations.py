@@ -1,6 +1,10 @@
 """The click and the callback, against a practice org on the wire."""
 
 import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
 
@@ -8,6 +12,7 @@ import pytest
 from cryptography.fernet import Fernet
 from flask import Flask
 from sqlalchemy import func, select
+from sqlalchemy.pool import QueuePool
 from werkzeug.test import TestResponse
 
 import vault
@@ -168,7 +173,13 @@ def test_wrong_missing_or_reused_state(
 
 
 @pytest.mark.parametrize(
-    "extra", ["code=one&code=two", "error=access_denied&error=x", "nothing=1", "code="]
+    "extra",
+    [
+        "code=one&code=two",
+        "error=access_denied&error=x&code=one",
+        "nothing=1",
+        "code=",
+    ],
 )
 def test_a_callback_that_says_two_things_or_none_is_refused(
     client: StrictClient, org: PracticeOrg, extra: str
@@ -268,6 +279,19 @@ def test_the_provider_refused_or_is_unreachable(
     assert load(app, 1).state is state
     after = secrets_of(app)
     assert (after["access"], after["refresh"]) == (before["access"], before["refresh"])
+
+
+def test_a_refused_code_says_nothing_about_the_token_that_is_there(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    connect(client, org)
+    change(app, refresh_token=None)
+    org.revoke_all()
+    url = org.log_in(begin(client))
+    org.switch(fault="error", error="invalid_grant: expired authorization code")
+    assert come_back(client, url).status_code == 303
+    assert load(app, 1).state is State.CONNECTED
+    assert "too old or had been used" in client.get("/applications/1").text
 
 
 # --- silent refresh --------------------------------------------------------
@@ -386,6 +410,42 @@ def test_a_lost_answer_of_a_rotating_org_is_not_resent(
     asked = len(org.token_requests)
     assert begin(client).startswith(org.address)
     assert len(org.token_requests) == asked
+
+
+@contextmanager
+def slow_click(client: StrictClient, org: PracticeOrg) -> Iterator[None]:
+    """A click waits for the org's answer while the test does something else."""
+    connect(client, org)
+    org.switch(fault="slow", seconds=1)
+    thread = threading.Thread(target=client.submit, args=[CLICK], kwargs={"htmx": True})
+    thread.start()
+    end = time.monotonic() + 10
+    while org.waiting == 0 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert org.waiting
+    yield
+    thread.join()
+
+
+def test_no_connection_to_the_database_is_held_while_the_org_is_asked(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    with slow_click(client, org), app.app_context():
+        pool = db.engine.pool
+        assert isinstance(pool, QueuePool)
+        assert pool.checkedout() == 0
+
+
+def test_a_grant_that_was_replaced_meanwhile_is_not_called_dead(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    with slow_click(client, org), app.app_context():
+        record = db.session.get_one(ExternalApplication, 1)
+        record.refresh_token = vault.seal("another-click-stored-this")
+        db.session.commit()
+        org.revoke_all()
+    assert load(app, 1).state is State.CONNECTED
+    assert secrets_of(app)["refresh"] == "another-click-stored-this"
 
 
 def test_a_changed_client_id_does_not_send_the_old_refresh_token(

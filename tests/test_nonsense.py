@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import pytest
 from flask import Flask
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from forms import ApplicationForm
@@ -32,6 +32,8 @@ def test_every_field_of_the_form_is_tried(app: Flask) -> None:
 
 
 @given(query=st.dictionaries(st.sampled_from(LIST_ARGUMENTS), WORDS))
+@example(query={"q": "abc\x00"})
+@example(query={"q": "a\x00", "sort": "name", "after": "\x00"})
 def test_the_list(client: StrictClient, query: dict[str, str]) -> None:
     assert client.get("/", query_string=safe(query)).status_code == 200
 
