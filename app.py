@@ -10,10 +10,17 @@ from flask_wtf import CSRFProtect
 from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm.exc import StaleDataError
-from werkzeug.exceptions import BadRequest, HTTPException, NotFound, ServiceUnavailable
+from werkzeug.exceptions import (
+    BadRequest,
+    HTTPException,
+    NotFound,
+    SecurityError,
+    ServiceUnavailable,
+)
+from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import IntegerConverter
-from werkzeug.wrappers import Response
 
+import headers
 import vault
 from blueprints import applications, authorizations
 from config import read_settings
@@ -38,6 +45,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     """Make Orgdesk. `config` overrides the settings that the environment gives."""
     settings = read_settings()
     app = Flask(__name__, instance_path=str(settings.instance))
+    https = settings.is_https
     app.config.from_mapping(
         SECRET_KEY=settings.secret_key,
         VAULT_KEYS=settings.vault_keys,
@@ -45,12 +53,21 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         EXTERNAL_URL=settings.external_url,
         SQLALCHEMY_ENGINE_OPTIONS={"hide_parameters": True},
         MAX_CONTENT_LENGTH=LARGEST_REQUEST,
+        TRUSTED_HOSTS=settings.hosts,
+        SESSION_COOKIE_NAME="__Host-orgdesk" if https else "orgdesk",
         SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_SECURE=https,
         WTF_CSRF_TIME_LIMIT=None,
     )
     app.config.from_mapping(config or {})
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     app.url_map.converters["id"] = IdConverter
+    app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
+        app.wsgi_app,
+        x_for=settings.proxies,
+        x_proto=settings.proxies,
+        x_host=settings.proxies,
+    )
     quiet_loggers()
     db.init_app(app)
     Migrate(app, db)
@@ -59,10 +76,11 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.register_blueprint(applications.blueprint)
     app.register_blueprint(authorizations.blueprint)
     app.register_error_handler(HTTPException, _error_page)
+    app.register_error_handler(SecurityError, _wrong_host)
     app.register_error_handler(CSRFError, _csrf_failed)
     app.register_error_handler(StaleDataError, _gone)
     app.register_error_handler(SQLAlchemyError, _database_failed)
-    app.after_request(_not_kept)
+    headers.init_app(app)
     return app
 
 
@@ -71,6 +89,15 @@ def _error_page(error: HTTPException) -> tuple[str, int, dict[str, str]]:
         {"HX-Retarget": "body", "HX-Reswap": "innerHTML"} if asked_by_htmx() else {}
     )
     return render_template("error.html", error=error), error.code or 500, headers
+
+
+def _wrong_host(error: SecurityError) -> tuple[str, int, dict[str, str]]:
+    """Answer in plain text: without a host of its own the app has no addresses."""
+    sentence = (
+        "This is not a host name of Orgdesk. Whoever runs it sets"
+        " ORGDESK_EXTERNAL_URL to the address that browsers use."
+    )
+    return sentence, 400, {"Content-Type": "text/plain; charset=utf-8"}
 
 
 def _csrf_failed(error: CSRFError) -> tuple[str, int, dict[str, str]]:
@@ -93,11 +120,3 @@ def _database_failed(error: SQLAlchemyError) -> tuple[str, int, dict[str, str]]:
     return _error_page(
         ServiceUnavailable("The database does not answer. Try again in a moment.")
     )
-
-
-def _not_kept(response: Response) -> Response:
-    """Keep pages out of caches, and htmx's fragments apart from pages."""
-    if response.mimetype == "text/html":
-        response.headers.setdefault("Cache-Control", "no-store")
-        response.headers.add("Vary", "HX-Request")
-    return response

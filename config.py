@@ -18,6 +18,8 @@ from sqlalchemy.exc import ArgumentError
 ROOT = Path(__file__).parent
 INSTANCE = ROOT / "instance"
 HIGHEST_PORT = 65_535
+LOCAL_HOSTS = ("localhost", "127.0.0.1")
+MOST_PROXIES = 5
 DRIVERS = {
     "sqlite": "sqlite",
     "postgresql": "postgresql+psycopg",
@@ -36,7 +38,8 @@ class Settings:
     `vault_keys` are Fernet keys, newest first: the first one encrypts, all of
     them decrypt. `external_url` is the address browsers reach Orgdesk under,
     without a trailing slash, or None to take it from the request. `instance`
-    is the folder of the local database and keys.
+    is the folder of the local database and keys. `proxies` is the number of
+    reverse proxies in front, whose X-Forwarded headers are believed.
     """
 
     instance: Path
@@ -46,6 +49,18 @@ class Settings:
     external_url: str | None
     port: int
     practice_port: int
+    proxies: int
+
+    @property
+    def is_https(self) -> bool:
+        """Whether browsers come by https; cookies are for https alone then."""
+        return (self.external_url or "").startswith("https://")
+
+    @property
+    def hosts(self) -> list[str]:
+        """The host names that a request may be for."""
+        host = urlsplit(self.external_url or "").hostname
+        return [host] if host else list(LOCAL_HOSTS)
 
 
 def read_settings(
@@ -67,6 +82,7 @@ def read_settings(
         external_url=_external_url(environ),
         port=_port(environ, "ORGDESK_PORT", 8000),
         practice_port=_port(environ, "ORGDESK_PRACTICE_PORT", 8001),
+        proxies=_proxies(environ),
     )
 
 
@@ -130,7 +146,7 @@ def _external_url(environ: Mapping[str, str]) -> str | None:
     if not text:
         return None
     parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path:
         raise SettingError(
             "ORGDESK_EXTERNAL_URL is not an address like https://orgdesk.example.com"
         )
@@ -141,4 +157,13 @@ def _port(environ: Mapping[str, str], name: str, default: int) -> int:
     text = environ.get(name) or str(default)
     if not (text.isascii() and text.isdigit() and 0 < int(text) <= HIGHEST_PORT):
         raise SettingError(f"{name} is not a port number: {text!r}")
+    return int(text)
+
+
+def _proxies(environ: Mapping[str, str]) -> int:
+    text = environ.get("ORGDESK_PROXIES") or "0"
+    if not (text.isascii() and text.isdigit() and int(text) <= MOST_PROXIES):
+        raise SettingError(
+            f"ORGDESK_PROXIES is not a number from 0 to {MOST_PROXIES}: {text!r}"
+        )
     return int(text)

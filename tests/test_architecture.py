@@ -11,7 +11,7 @@ LAYERS = (
     {"run"},
     {"app"},
     {"blueprints"},
-    {"forms", "listing", "responses"},
+    {"forms", "headers", "listing", "responses"},
     {"engine"},
     {"models"},
     {"salesforce", "vault"},
