@@ -9,10 +9,9 @@ requests-oauthlib keeps state in them.
 import logging
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import requests
 import urllib3
@@ -43,50 +42,60 @@ class DeadlinePassed(requests.Timeout):
     """The whole answer was not there in time."""
 
 
-class _Deadline:
-    """Cuts the lines of a request when its time is up.
+class _Call:
+    """One request, in a thread of its own, which is left when its time is up.
 
-    A read timeout starts anew with every byte, so a server that drips its
-    headers or its body would hold a worker for hours. Cutting the socket is
-    what ends a read in progress.
+    Timeouts of the library start anew with every address and every byte, and
+    none holds for the look-up of the host's name. So the caller waits no longer
+    than its deadline. What is still under way then is cut off, and whatever
+    connects later is cut at once: no request leaves after its caller has gone.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self.passed = False
+    def __init__(self, send: Callable[[], requests.Response]) -> None:
+        self._send = send
+        self._outcome: requests.Response | Exception | None = None
         self._lines: list[socket.socket] = []
+        self._late = False
         self._lock = threading.Lock()
-        self._timer = threading.Timer(seconds, self._cut)
-        self._timer.daemon = True
+
+    def result(self, seconds: float) -> requests.Response:
+        """Return the response, or raise what the request raised.
+
+        Raises `DeadlinePassed` after `seconds`, or `requests.ConnectTimeout`
+        where the host had not been reached by then.
+        """
+        thread = threading.Thread(target=self._run, daemon=True)
+        thread.start()
+        thread.join(seconds)
+        if self._outcome is None:
+            raise self._cut()
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        return self._outcome
 
     def watch(self, line: socket.socket) -> None:
         with self._lock:
             self._lines.append(line)
-            if self.passed:
+            if self._late:
                 _shut(line)
 
-    def __enter__(self) -> Self:
-        _running.deadline = self
-        self._timer.start()
-        return self
+    def _run(self) -> None:
+        _running.call = self
+        try:
+            self._outcome = self._send()
+        except Exception as error:  # noqa: BLE001  the caller raises it
+            self._outcome = error
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._timer.cancel()
-        _running.deadline = None
-
-    def _cut(self) -> None:
+    def _cut(self) -> requests.RequestException:
         with self._lock:
-            self.passed = True
+            self._late = True
             for line in self._lines:
                 _shut(line)
+            return DeadlinePassed() if self._lines else requests.ConnectTimeout()
 
 
 _running = threading.local()
-"""`deadline`: the one of the request that this thread is at."""
+"""`call`: the one that this thread is at."""
 
 
 def _shut(line: socket.socket) -> None:
@@ -95,7 +104,7 @@ def _shut(line: socket.socket) -> None:
 
 
 class _WatchedLine:
-    """Shows the deadline the socket below a connection, TLS or not.
+    """Shows the call the socket below a connection, TLS or not.
 
     A duplicate of the descriptor is kept, because the TLS layer takes the
     original away while the handshake is still running.
@@ -120,9 +129,9 @@ class _WatchedLine:
             self._line = None
 
     def _show(self) -> None:
-        deadline: _Deadline | None = getattr(_running, "deadline", None)
-        if deadline is not None and self._line is not None:
-            deadline.watch(self._line)
+        call: _Call = _running.call
+        if self._line is not None:
+            call.watch(self._line)
 
 
 class _WatchedHTTPConnection(_WatchedLine, HTTPConnection):
@@ -173,24 +182,21 @@ class BoundedAdapter(HTTPAdapter):
         Raises `DeadlinePassed`, `AnswerTooLarge` or what `requests` raises.
         `stream` and `timeout` are those of this module, whatever is asked for.
         """
-        with _Deadline(DEADLINE) as deadline:
-            try:
-                response = super().send(
-                    request,
-                    stream=True,
-                    timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
-                    verify=verify,
-                    cert=cert,
-                    proxies=proxies,
-                )
-                _read_whole(response)
-            except (requests.RequestException, OSError, urllib3.exceptions.HTTPError):
-                if deadline.passed:
-                    raise DeadlinePassed(request=request) from None
-                raise
-            if deadline.passed:
-                raise DeadlinePassed(request=request)
-        return response
+        send = super().send
+
+        def send_and_read() -> requests.Response:
+            response = send(
+                request,
+                stream=True,
+                timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
+                verify=verify,
+                cert=cert,
+                proxies=proxies,
+            )
+            _read_whole(response)
+            return response
+
+        return _Call(send_and_read).result(DEADLINE)
 
 
 def _read_whole(response: requests.Response) -> None:
