@@ -133,11 +133,16 @@ def _refuse_status(
         fields = {}
     error, description = fields.get("error"), fields.get("error_description")
     if status >= BAD_REQUEST and isinstance(error, str) and error:
-        raise decode(
+        refusal = decode(
             redact(error, secrets)[:LONGEST_CODE],
             redact(description, secrets) if isinstance(description, str) else "",
             response=response,
         )
+        if refusal.state is State.LOGIN_REQUIRED and status != BAD_REQUEST:
+            # A grant is dead when the token endpoint says so, with a 400 (RFC
+            # 6749, section 5.2), and not when a proxy on the way says no.
+            refusal.state = State.UNREACHABLE
+        raise refusal
     raise SalesforceError(
         f"This host does not answer as a Salesforce org does (HTTP {status})."
         " Check the Salesforce Domain.",
