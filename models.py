@@ -21,9 +21,11 @@ from sqlalchemy import (
     String,
     Text,
     event,
+    exists,
     update,
 )
-from sqlalchemy.engine import Dialect, Engine
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
+from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -31,6 +33,7 @@ from sqlalchemy.orm import (
     relationship,
     validates,
 )
+from sqlalchemy.sql.expression import ColumnElement, Exists, FromClause
 from sqlalchemy.types import TypeDecorator
 
 from salesforce import (
@@ -364,14 +367,34 @@ class PendingAuthorization(Model):
 def mark_expired() -> None:
     """Give tokens whose time has passed the state that says so."""
     db.session.execute(
-        update(ExternalApplication)
-        .where(
-            ExternalApplication.state == State.CONNECTED,
-            ExternalApplication.expires_at <= now(),
-        )
-        .values(state=State.EXPIRED)
+        update(ExternalApplication).where(*_ran_out()).values(state=State.EXPIRED)
     )
     db.session.commit()
+
+
+def any_to_mark() -> Exists:
+    """Ask whether `mark_expired` has anything to do: reading waits for nobody."""
+    return exists().where(*_ran_out())
+
+
+def _ran_out() -> tuple[ColumnElement[bool], ...]:
+    return (
+        ExternalApplication.state == State.CONNECTED,
+        ExternalApplication.expires_at <= now(),
+    )
+
+
+class _HintingCompiler(SQLiteCompiler):
+    """Writes table hints, which SQLAlchemy leaves out on SQLite."""
+
+    def get_from_hint_text(self, table: FromClause, text: str | None) -> str | None:
+        return text
+
+
+@event.listens_for(Engine, "engine_connect")
+def _write_hints(connection: Connection) -> None:
+    if connection.dialect.name == "sqlite":
+        connection.dialect.statement_compiler = _HintingCompiler
 
 
 @event.listens_for(Engine, "connect")

@@ -138,6 +138,8 @@ def _start_orgdesk(settings: Settings) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "gunicorn", "--threads", "8"),
+            # A page of the list by name has a name in its address.
+            *("--limit-request-line", "8190"),
             *("--log-level", "warning", "--no-control-socket"),
             *(f"--bind={address}" for address in addresses),
             "app:create_app()",

@@ -1,0 +1,228 @@
+"""How fast the pages are: `make bench`.
+
+Each page is measured beside a bare Flask view that runs one SQL statement and
+renders 25 rows, in turns, so that whatever else the machine does hits all of
+them alike. What travels to other machines are the ratios.
+"""
+
+import gzip
+import os
+import random
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from cryptography.fernet import Fernet
+from flask import Flask, render_template
+from flask.testing import FlaskClient
+from flask_migrate import upgrade
+from jinja2 import DictLoader
+from sqlalchemy import event, insert
+from sqlalchemy.engine import Engine
+
+from app import create_app
+from config import ROOT
+from models import LONGEST_RESPONSE, ExternalApplication, db, name_key
+from salesforce import State
+from vault import seal
+
+SIZES = (10_000, 100_000)
+ROUNDS = 150
+WARM_UP = 5
+
+NAMES = (
+    "Acme", "Globex", "Ünïcorn", "Straße & Söhne", "日本商事", "Ærø Færger",
+    "Zürich Rück", "Ελληνικά Πλοία", "İstanbul Tekstil", "Żubr", "O’Hara", "Café Noël",
+)  # fmt: skip
+TEAMS = ("Sales", "Service", "Marketing", "Data Loader", "ETL 100%", "Billing_v2", "🚀")
+DOMAINS = (
+    "acme{}.my.salesforce.com",
+    "acme{}.my.salesforce.com",
+    "acme{}--uat.sandbox.my.salesforce.com",
+    "acme{}.my.site.com/partners",
+)
+WEIGHTS = (200, 600, 50, 100, 4, 15, 30, 1)
+"""Of 1,000 records, how many are in each `State`."""
+BARE = """<!doctype html><title>Bare</title><table>{% for row in rows %}
+<tr><th><a href="/{{ row[0] }}">{{ row[1] }}</a><td>{{ row[2] }}<td>{{ row[3] }}<td>{{
+row[4] }}</tr>{% endfor %}</table>"""
+
+PAGES: dict[str, Callable[[int], str]] = {
+    "list, first page": lambda _: "/",
+    "list, last page": lambda _: "/?last=1",
+    "list, a page in the middle": lambda size: f"/?after={size // 2}",
+    "list by name": lambda _: "/?sort=name",
+    "state: connected, 60 %": lambda _: "/?state=connected",
+    "state: outcome unknown, 0.1 %": lambda _: "/?state=outcome_unknown",
+    "search with a few hits": lambda _: "/?q=4711",
+    "search of one character": lambda _: "/?q=z",
+    "search with 25 % hits": lambda _: "/?q=sandbox",
+    "hits at the end of the names": lambda _: "/?q=日本商事+sales&sort=name",
+    "search within a state": lambda _: "/?q=zürich&state=expired",
+    "search without a hit": lambda _: "/?q=nowhere",
+    "detail": lambda size: f"/applications/{size // 2}",
+    "detail, response of 32 kB": lambda size: f"/applications/{size // 2 + 1}",
+}
+FIRST, LAST, *_ = PAGES
+DETAIL = "/applications/"
+
+FARTHEST = 1.3
+LARGEST_PAGE, LARGEST_ASSETS = 8_000, 30_000
+
+
+@dataclass
+class Case:
+    client: FlaskClient
+    path: str
+    seconds: list[float] = field(default_factory=list)
+    statements: int = 0
+    size: int = 0
+
+    def run(self) -> None:
+        begin = perf_counter()
+        response = self.client.get(self.path)
+        self.seconds.append(perf_counter() - begin)
+        assert response.status_code == 200, (self.path, response.status_code)
+
+    def look(self) -> None:
+        """Fetch the page, counting its SQL statements and its gzipped bytes."""
+
+        def note(*_: Any) -> None:
+            self.statements += 1
+
+        event.listen(Engine, "before_cursor_execute", note)
+        self.size = len(gzip.compress(self.client.get(self.path).data))
+        event.remove(Engine, "before_cursor_execute", note)
+
+    @property
+    def ms(self) -> float:
+        return median(self.seconds[WARM_UP:]) * 1_000
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="orgdesk-bench-") as folder:
+        os.environ["ORGDESK_INSTANCE"] = folder
+        bare = Case(bare_app(Path(folder)).test_client(), "/")
+        cases: dict[tuple[str, int], Case] = {}
+        for size in SIZES:
+            client = orgdesk(Path(folder), size).test_client()
+            for page, path in PAGES.items():
+                cases[page, size] = Case(client, path(size))
+        for case in cases.values():
+            case.look()
+        for _ in range(WARM_UP + ROUNDS):
+            for case in (bare, *cases.values()):
+                case.run()
+    show(bare, cases)
+
+
+def bare_app(folder: Path) -> Flask:
+    app = Flask("bare")
+    app.jinja_loader = DictLoader({"bare.html": BARE})
+    database = sqlite3.connect(folder / "bare.db")
+    database.execute("CREATE TABLE row (id INTEGER PRIMARY KEY, a, b, c, d)")
+    database.executemany(
+        "INSERT INTO row (a, b, c, d) VALUES"
+        " (:application_name, :salesforce_domain, :organization_id, :user_id)",
+        records(25),
+    )
+    database.commit()
+
+    @app.get("/")
+    def index() -> str:
+        rows = database.execute("SELECT * FROM row ORDER BY id DESC LIMIT 25")
+        return render_template("bare.html", rows=rows.fetchall())
+
+    return app
+
+
+def orgdesk(folder: Path, size: int) -> Flask:
+    """Make the app with `size` records, on the tables of the migrations."""
+    app = create_app(
+        {
+            "SECRET_KEY": "bench",
+            "VAULT_KEYS": (Fernet.generate_key().decode(),),
+            "SQLALCHEMY_DATABASE_URI": f"sqlite:///{folder / f'{size}.db'}",
+        }
+    )
+    with app.app_context():
+        upgrade()
+        secrets = {
+            "consumer_secret": seal("c" * 64),
+            "access_token": seal("a" * 112),
+            "refresh_token": seal("r" * 87),
+        }
+        rows = [row | secrets for row in records(size)]
+        db.session.execute(insert(ExternalApplication), rows)
+        db.session.commit()
+    return app
+
+
+def records(size: int) -> Iterator[dict[str, Any]]:
+    """Make up records, the same in each run."""
+    chance = random.Random(size)
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    for number, state in enumerate(chance.choices(list(State), WEIGHTS, k=size)):
+        name = f"{chance.choice(NAMES)} {chance.choice(TEAMS)} {number:05}"
+        domain = chance.choice(DOMAINS).format(number // 3)
+        yield {
+            "application_name": name,
+            "application_name_key": name_key(name),
+            "salesforce_domain": domain,
+            "client_id": f"3MVG9{chance.getrandbits(320):080x}",
+            "callback_url": "https://orgdesk.example.com/callback",
+            "requested_scopes": "api refresh_token",
+            "state": state,
+            "organization_id": f"00D{number:015}",
+            "user_id": f"005{number:015}",
+            "instance_url": f"https://{domain}",
+            "issued_at": start + timedelta(minutes=number),
+            "expires_at": start if state is State.EXPIRED else None,
+            "lane": "silent",
+            "authorization_server_response": "\n".join(
+                f'{{"id": "{chance.getrandbits(32):08x}", "scope": "api"}}'
+                for _ in range(LONGEST_RESPONSE // 36 if number % 500 == 0 else 20)
+            ),
+        }
+
+
+def show(bare: Case, cases: dict[tuple[str, int], Case]) -> None:
+    columns = "".join(f"{f'{size:,}':>12}{'ratio':>8}" for size in SIZES)
+    print(f"{'median ms by records':31}{columns}{'SQL':>5}{'gzipped':>9}")
+    ms = f"{bare.ms:12.2f}{1:8.2f}" * len(SIZES)
+    print(f"{'bare Flask view':31}{ms}{1:5}")
+    for page in PAGES:
+        sizes = [cases[page, size] for size in SIZES]
+        ms = "".join(f"{case.ms:12.2f}{case.ms / bare.ms:8.2f}" for case in sizes)
+        statements = max(case.statements for case in sizes)
+        print(f"{page:31}{ms}{statements:5}{max(case.size for case in sizes):9,}")
+    print()
+    for sentence, value, limit in targets(cases):
+        verdict = "holds" if value <= limit else "MISSED"
+        print(f"{verdict:8}{sentence}: {round(value, 2):,}, at most {limit:,}")
+
+
+def targets(
+    cases: dict[tuple[str, int], Case],
+) -> Iterator[tuple[str, float, float]]:
+    first, last = (cases[page, SIZES[-1]].ms for page in (FIRST, LAST))
+    difference = max(first, last) / min(first, last)
+    yield "first and last page, the slower by the faster", difference, FARTHEST
+    details = [case for case in cases.values() if DETAIL in case.path]
+    lists = [case for case in cases.values() if DETAIL not in case.path]
+    for name, some, most in (("list", lists, 2), ("detail", details, 3)):
+        yield f"SQL statements of a {name}", max(one.statements for one in some), most
+        yield f"gzipped bytes of a {name}", max(one.size for one in some), LARGEST_PAGE
+    assets = [path for path in (ROOT / "static").iterdir() if path.suffix != ".svg"]
+    size = sum(len(gzip.compress(path.read_bytes())) for path in assets)
+    yield "gzipped bytes of JS and CSS together", size, LARGEST_ASSETS
+
+
+if __name__ == "__main__":
+    main()
