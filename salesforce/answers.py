@@ -8,7 +8,7 @@ accepted, and nothing is half accepted.
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Never, TypeVar
 from urllib.parse import urlsplit
@@ -51,8 +51,8 @@ class TokenAnswer:
     `expires_in` from seconds. `response` is the body, fit to be shown.
     """
 
-    access_token: str
-    refresh_token: str | None
+    access_token: str = field(repr=False)
+    refresh_token: str | None = field(repr=False)
     instance_url: str | None
     identity_url: str | None
     issued_at: datetime | None

@@ -8,6 +8,7 @@ of client maintainers where the help is silent.
 
 from typing import NamedTuple
 
+from salesforce.redaction import printable
 from salesforce.states import State
 
 LONGEST_DESCRIPTION = 300
@@ -275,7 +276,7 @@ def decode(
     `error` and `description` come from outside and have to be redacted before.
     An unknown code leaves the admin with the org's own words.
     """
-    description = description[:LONGEST_DESCRIPTION]
+    error, description = printable(error), printable(description)[:LONGEST_DESCRIPTION]
     words = description.lower().replace("’", "'")
     for meaning in MEANINGS:
         if meaning.error == error.lower() and meaning.description in words:

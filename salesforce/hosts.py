@@ -8,7 +8,7 @@ import ipaddress
 import re
 import unicodedata
 from dataclasses import dataclass
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 LONGEST = 255
 """Characters that the Salesforce Domain column holds."""
@@ -19,9 +19,12 @@ DEFAULT_PORTS = {"https": 443, "http": 80}
 
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?!\d)(//)?")
+EMPTY_PORT = re.compile(r"(localhost|[^:/?#@]*\.[^:/?#@]*):(?=/(?!/)|[?#]|$)", re.I)
 LOOPBACK_START = re.compile(
-    r"(localhost|[a-z0-9.-]+\.localhost|127\.\d+\.\d+\.\d+|\[::1\])(?=[:/?#]|$)", re.I
+    r"(localhost|[a-z0-9.-]+\.localhost|127\.\d+\.\d+\.\d+|\[[0:]*:0*1\])\.?(?=[:/?#]|$)",
+    re.I,
 )
+BRACKETS = re.compile(r"(.*@)?\[[0-9a-f:.]+\](:[^\[\]]*)?", re.I)
 
 UI_HOSTS = (
     (".lightning.force.com", ".my.salesforce.com"),
@@ -56,9 +59,12 @@ class SalesforceDomain:
     path: str = ""
 
     def __str__(self) -> str:
-        """Return the form that is stored and shown: https goes without saying."""
+        """Return the form that is stored and shown.
+
+        https goes without saying, except on loopback hosts, where http is usual.
+        """
         text = self.authority + self.path
-        return text if self.scheme == "https" else f"{self.scheme}://{text}"
+        return f"{self.scheme}://{text}" if self.is_loopback else text
 
     @property
     def authority(self) -> str:
@@ -134,12 +140,17 @@ def parse_https_url(text: str) -> str:
 def is_loopback(host: str) -> bool:
     """Tell whether `host` names this machine itself, by its spelling alone."""
     host = host.strip("[]")
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
+    address = _address(host)
+    if address is not None:
+        return address.is_loopback
+    return host == "localhost" or host.endswith(".localhost")
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host)
     except ValueError:
-        return False
+        return None
 
 
 def _refuse_odd_characters(text: str) -> None:
@@ -161,7 +172,7 @@ def _refuse_odd_characters(text: str) -> None:
 
 
 def _split_scheme(text: str) -> tuple[str, str]:
-    found = SCHEME.match(text)
+    found = None if EMPTY_PORT.match(text) else SCHEME.match(text)
     if found is None:
         rest = text.removeprefix("//")
         return ("http" if LOOPBACK_START.match(rest) else "https"), rest
@@ -176,6 +187,8 @@ def _split_scheme(text: str) -> tuple[str, str]:
 def _split(url: str) -> "_Parts":
     try:
         parts = urlsplit(url)
+        if "[" in parts.netloc and not BRACKETS.fullmatch(parts.netloc):
+            raise ValueError
         return _Parts(parts.scheme, parts.netloc, parts.hostname, parts.path)
     except ValueError:
         raise DomainError("The square brackets do not hold an IPv6 address.") from None
@@ -191,14 +204,15 @@ class _Parts:
 
 def _host(host: str) -> str:
     host = host.lower().removesuffix(".")
-    if is_loopback(host):
-        return f"[{host}]" if ":" in host else host
+    address = _address(host)
+    if address is not None and address.is_loopback:
+        return f"[{address}]" if address.version == 6 else host
     labels = host.split(".")
-    if ":" in host or labels[-1].isdigit() or re.fullmatch(r"0x[0-9a-f]*", labels[-1]):
+    if address or labels[-1].isdigit() or re.fullmatch(r"0x[0-9a-f]*", labels[-1]):
         raise DomainError("This is a bare address; type the host name of the org.")
     if len(host) > LONGEST_HOST or not all(LABEL.fullmatch(label) for label in labels):
         raise DomainError(f"‘{host}’ is not a host name.")
-    if len(labels) < 2:
+    if len(labels) < 2 and host != "localhost":
         raise DomainError(
             f"‘{host}’ is not a whole host name. Did you mean {host}.my.salesforce.com?"
         )
@@ -229,7 +243,7 @@ def _path(host: str, path: str) -> str:
     for segment in path.split("/"):
         if segment in ("services", "s"):
             break
-        if segment in (".", ".."):
+        if unquote(segment) in (".", ".."):
             raise DomainError("The path has a . or .. in it.")
         if segment:
             kept.append(quote(segment, safe="%-._~!$&'()*+,;=:@"))

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
@@ -46,9 +46,9 @@ class Client:
 class AuthorizationRequest:
     """A login about to begin: where to send the browser, and what to remember."""
 
-    url: str
-    state: str
-    code_verifier: str
+    url: str = field(repr=False)
+    state: str = field(repr=False)
+    code_verifier: str = field(repr=False)
 
 
 def authorization_request(

@@ -20,8 +20,13 @@ SECRET_FIELDS = frozenset(
         "password",
     }
 )
+LOOSE_FIELD = re.compile(
+    rf"""(\b({"|".join(sorted(SECRET_FIELDS))})\b["']?\s*[=:>]\s*["']?)([^\s"'<>&,;}}]+)""",
+    re.IGNORECASE,
+)
+"""A secret field in text that is no JSON: a form, XML, JSON that was cut short."""
 TOKEN_SHAPES = re.compile(
-    r"00D[A-Za-z0-9]{12,15}![A-Za-z0-9._]+"  # session id: organization ! secret
+    r"00D[A-Za-z0-9]{12,15}(?:!|%21)[A-Za-z0-9._]+"  # session id: organization ! secret
     r"|5Aep[A-Za-z0-9._]{20,}"  # refresh token
     r"|eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*)?"  # JSON web token
 )
@@ -39,7 +44,7 @@ def redact_answer(body: str, secrets: Collection[str]) -> str:
         answer = json.loads(body)
         text = json.dumps(_redact_fields(answer, secrets), indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):
-        text = redact(body, secrets)
+        text = LOOSE_FIELD.sub(_mark_field, redact(body, secrets))
     return printable(text)
 
 
@@ -74,7 +79,14 @@ def _redact_fields(value: object, secrets: Collection[str]) -> object:
         }
     if isinstance(value, list):
         return [_redact_fields(inner, secrets) for inner in value]
-    return redact(value, secrets) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return redact(value, secrets)
+    text = json.dumps(value)
+    return value if redact(text, secrets) == text else redact(text, secrets)
+
+
+def _mark_field(found: re.Match[str]) -> str:
+    return found[0] if "(fingerprint" in found[0] else found[1] + _mark(found[3])
 
 
 def _mark(secret: str) -> str:
