@@ -30,6 +30,7 @@ MULTIPLE_CHOICES = 300
 BAD_REQUEST = 400
 TOO_MANY_REQUESTS = 429
 SERVER_ERROR = 500
+SERVICE_UNAVAILABLE = 503
 
 VISIBLE = re.compile(r"[\x21-\x7e]+")
 SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*")
@@ -91,12 +92,14 @@ def read_token_answer(
             raise _Unusable("it has a token's status, and an error in it")
         return _token(fields, response)
     except _Unusable as problem:
+        rescued = _rescued_refresh_token(body)
         raise SalesforceError(
             f"The org's answer cannot be used: {problem}. The token is as it was.",
             state=State.UNREACHABLE,
             code="<unusable answer>",
             response=response,
-            refresh_token=_rescued_refresh_token(body),
+            answer_lost=rescued is None,
+            refresh_token=rescued,
         ) from None
 
 
@@ -118,6 +121,7 @@ def _refuse_status(
             state=State.UNREACHABLE,
             code=f"<HTTP {status}>",
             response=response,
+            answer_lost=status not in (TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE),
         )
     if MULTIPLE_CHOICES <= status < BAD_REQUEST:
         raise SalesforceError(

@@ -15,14 +15,19 @@ from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import requests
-import urllib3
 from requests_oauthlib import OAuth2Session
 
 from salesforce.answers import TokenAnswer, read_token_answer
 from salesforce.errors import SalesforceError
 from salesforce.hosts import SalesforceDomain
 from salesforce.states import State
-from salesforce.transport import ADAPTER, DEADLINE, AnswerTooLarge
+from salesforce.transport import (
+    ADAPTER,
+    DEADLINE,
+    AnswerTooLarge,
+    DeadlinePassed,
+    NoAnswer,
+)
 
 VERIFIER_BYTES = 64
 """Makes 86 characters, all of base64url: Salesforce refuses the ~ of RFC 7636."""
@@ -134,12 +139,8 @@ class _Session(OAuth2Session):
         """Let the library `send` its request; return what `_read` read."""
         try:
             send(_for_the_library(self._endpoint))
-        except AnswerTooLarge:
-            raise _no_answer(
-                "The org's answer is too large to be a token.", "<too large>", lost=True
-            ) from None
-        except (OSError, urllib3.exceptions.HTTPError) as error:
-            raise _unreachable(error) from None
+        except NoAnswer as failure:
+            raise _no_answer(failure) from None
         assert self._answer is not None
         return self._answer
 
@@ -160,42 +161,30 @@ class _Session(OAuth2Session):
         return response
 
 
-def _unreachable(error: Exception) -> SalesforceError:
-    if isinstance(error, requests.exceptions.SSLError):
-        return _no_answer(
-            "The host's TLS certificate could not be verified.", "<TLS>", lost=False
-        )
-    if not isinstance(error, requests.RequestException):
-        return _no_answer(
-            "The request could not be sent: see REQUESTS_CA_BUNDLE and the proxy"
-            " settings of this server.",
-            "<not sent>",
-            lost=False,
-        )
-    if isinstance(
-        error, requests.exceptions.ConnectTimeout | requests.exceptions.ProxyError
-    ):
-        return _no_answer("The host could not be reached.", "<unreachable>", lost=False)
-    if isinstance(error, requests.Timeout):
-        return _no_answer(
-            f"The org did not answer within {DEADLINE} seconds.", "<timeout>", lost=True
-        )
-    cause = error.args[0] if error.args else None
-    reason = getattr(cause, "reason", cause)
-    if isinstance(reason, urllib3.exceptions.NewConnectionError):
-        return _no_answer("The host could not be reached.", "<unreachable>", lost=False)
-    return _no_answer(
-        "The connection broke before the org's answer was there.", "<lost>", lost=True
-    )
-
-
-def _no_answer(sentence: str, code: str, *, lost: bool) -> SalesforceError:
+def _no_answer(failure: NoAnswer) -> SalesforceError:
+    code, sentence = _what_failed(failure)
     return SalesforceError(
         f"{sentence} Try again later.",
         state=State.UNREACHABLE,
         code=code,
-        answer_lost=lost,
+        answer_lost=failure.sent,
     )
+
+
+def _what_failed(failure: NoAnswer) -> tuple[str, str]:
+    cause = failure.cause
+    if isinstance(cause, AnswerTooLarge):
+        return "<too large>", "The org's answer is too large to be a token."
+    if failure.sent and isinstance(cause, DeadlinePassed | requests.Timeout):
+        return "<timeout>", f"The org did not answer within {DEADLINE} seconds."
+    if failure.sent:
+        return "<lost>", "The connection broke before the org's answer was there."
+    if isinstance(cause, requests.exceptions.SSLError):
+        return "<TLS>", "The host's TLS certificate could not be verified."
+    if isinstance(cause, DeadlinePassed | requests.ConnectionError):
+        return "<unreachable>", "The host could not be reached."
+    where = "see REQUESTS_CA_BUNDLE and the proxy settings of this server."
+    return "<not sent>", f"The request could not be sent: {where}"
 
 
 def _for_the_library(url: str) -> str:

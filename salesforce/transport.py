@@ -1,16 +1,22 @@
 """How every request leaves: the outbound rules, in one place.
 
 A request has a total deadline, an answer a largest size after decompression;
-redirects are not followed, cookies are not kept. One adapter a process keeps
-connections and TLS contexts; sessions are made anew for each request, because
-requests-oauthlib keeps state in them.
+redirects are not followed, cookies are not kept. Sessions are made anew for
+each request, because requests-oauthlib keeps state in them, and so are
+connections: one that was kept may be closed by the other side just when the
+request leaves, and then nobody knows whether a refresh token was replaced.
+What is shared is the costly part, the trust store.
 """
 
 import logging
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import lru_cache
+from http.client import HTTPException
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -18,6 +24,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.util.ssl_ import create_urllib3_context
 
 CONNECT_TIMEOUT = 5
 """Seconds to reach one address of the host."""
@@ -28,18 +35,34 @@ DEADLINE = 20
 LARGEST_ANSWER = 32_768
 """Bytes after decompression: what the record keeps of an answer."""
 CHUNK = 8_192
-POOL_SIZE = 64
 
 QUIET_LOGGERS = ("requests_oauthlib", "oauthlib", "urllib3")
 """At DEBUG these print the secret, the code and the tokens."""
 
 
-class AnswerTooLarge(requests.RequestException):
+class NoAnswer(requests.RequestException):
+    """There is no whole answer.
+
+    `sent` tells whether the request had begun to leave, so that the org may
+    have acted on it. `cause` is what went wrong, in the library's terms.
+    """
+
+    def __init__(self, cause: Exception, *, sent: bool) -> None:
+        super().__init__(type(cause).__name__)
+        self.cause = cause
+        self.sent = sent
+
+
+class AnswerTooLarge(ValueError):
     """The answer is larger than `LARGEST_ANSWER`."""
 
 
-class DeadlinePassed(requests.Timeout):
+class DeadlinePassed(TimeoutError):
     """The whole answer was not there in time."""
+
+
+class TrustStoreUnusable(OSError):
+    """The file of trusted certificates cannot be read."""
 
 
 class _Call:
@@ -52,6 +75,7 @@ class _Call:
     """
 
     def __init__(self, send: Callable[[], requests.Response]) -> None:
+        self.sent = False
         self._send = send
         self._outcome: requests.Response | Exception | None = None
         self._lines: list[socket.socket] = []
@@ -59,25 +83,29 @@ class _Call:
         self._lock = threading.Lock()
 
     def result(self, seconds: float) -> requests.Response:
-        """Return the response, or raise what the request raised.
-
-        Raises `DeadlinePassed` after `seconds`, or `requests.ConnectTimeout`
-        where the host had not been reached by then.
-        """
+        """Return the response; raise `NoAnswer`, after `seconds` at the latest."""
         thread = threading.Thread(target=self._run, daemon=True)
         thread.start()
         thread.join(seconds)
-        if self._outcome is None:
-            raise self._cut()
-        if isinstance(self._outcome, Exception):
-            raise self._outcome
-        return self._outcome
+        outcome = self._cut() if self._outcome is None else self._outcome
+        if isinstance(outcome, OSError | ValueError | HTTPException | URLLIB3_ERROR):
+            raise NoAnswer(outcome, sent=self.sent) from None
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     def watch(self, line: socket.socket) -> None:
+        """Have `line` cut in time; it is a duplicate that this call owns."""
         with self._lock:
             self._lines.append(line)
             if self._late:
                 _shut(line)
+
+    def about_to_send(self) -> None:
+        with self._lock:
+            if self._late:
+                raise DeadlinePassed
+            self.sent = True
 
     def _run(self) -> None:
         _running.call = self
@@ -85,15 +113,19 @@ class _Call:
             self._outcome = self._send()
         except Exception as error:  # noqa: BLE001  the caller raises it
             self._outcome = error
+        with self._lock:
+            for line in self._lines:
+                line.close()
 
-    def _cut(self) -> requests.RequestException:
+    def _cut(self) -> DeadlinePassed:
         with self._lock:
             self._late = True
             for line in self._lines:
                 _shut(line)
-            return DeadlinePassed() if self._lines else requests.ConnectTimeout()
+        return DeadlinePassed()
 
 
+URLLIB3_ERROR = urllib3.exceptions.HTTPError
 _running = threading.local()
 """`call`: the one that this thread is at."""
 
@@ -104,34 +136,32 @@ def _shut(line: socket.socket) -> None:
 
 
 class _WatchedLine:
-    """Shows the call the socket below a connection, TLS or not.
+    """Tells the call of the socket below a connection, and when it is used.
 
-    A duplicate of the descriptor is kept, because the TLS layer takes the
-    original away while the handshake is still running.
+    The call has a duplicate of the descriptor, because the TLS layer and an
+    answer without a length take the original away.
     """
 
-    _line: socket.socket | None = None
+    _connecting = False
 
     def _new_conn(self) -> socket.socket:
         connected: socket.socket = super()._new_conn()  # type: ignore[misc]
-        self._line = connected.dup()
-        self._show()
+        _running.call.watch(connected.dup())
         return connected
 
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        self._show()
-        super().request(*args, **kwargs)  # type: ignore[misc]
+    def connect(self) -> None:
+        self._connecting = True
+        try:
+            super().connect()  # type: ignore[misc]
+        finally:
+            self._connecting = False
 
-    def close(self) -> None:
-        super().close()  # type: ignore[misc]
-        if self._line is not None:
-            self._line.close()
-            self._line = None
-
-    def _show(self) -> None:
-        call: _Call = _running.call
-        if self._line is not None:
-            call.watch(self._line)
+    def send(self, data: Any) -> None:
+        if self.sock is None:  # type: ignore[attr-defined]
+            self.connect()
+        if not self._connecting:  # then it is for a proxy, and holds no secret
+            _running.call.about_to_send()
+        super().send(data)  # type: ignore[misc]
 
 
 class _WatchedHTTPConnection(_WatchedLine, HTTPConnection):
@@ -142,11 +172,20 @@ class _WatchedHTTPSConnection(_WatchedLine, HTTPSConnection):
     pass
 
 
-class _WatchedHTTPPool(HTTPConnectionPool):
+class _NothingKept:
+    """A pool that closes the connections it gets back."""
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.close()
+        super()._put_conn(conn)  # type: ignore[misc]
+
+
+class _WatchedHTTPPool(_NothingKept, HTTPConnectionPool):
     ConnectionCls = _WatchedHTTPConnection
 
 
-class _WatchedHTTPSPool(HTTPSConnectionPool):
+class _WatchedHTTPSPool(_NothingKept, HTTPSConnectionPool):
     ConnectionCls = _WatchedHTTPSConnection
 
 
@@ -155,9 +194,6 @@ WATCHED_POOLS = {"http": _WatchedHTTPPool, "https": _WatchedHTTPSPool}
 
 class BoundedAdapter(HTTPAdapter):
     """An adapter whose answers arrive whole, in time and of bounded size."""
-
-    def __init__(self) -> None:
-        super().__init__(pool_maxsize=POOL_SIZE)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -168,6 +204,15 @@ class BoundedAdapter(HTTPAdapter):
         manager.pool_classes_by_scheme = WATCHED_POOLS
         return manager
 
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]
+        if store := conn.ca_certs or conn.ca_cert_dir:
+            changed = Path(store).stat().st_mtime_ns
+            conn.conn_kw["ssl_context"] = _trusting(
+                conn.ca_certs, conn.ca_cert_dir, changed
+            )
+            conn.ca_certs = conn.ca_cert_dir = None  # or each connection loads it
+
     def send(
         self,
         request: requests.PreparedRequest,
@@ -177,12 +222,12 @@ class BoundedAdapter(HTTPAdapter):
         cert: Any = None,
         proxies: Mapping[str, str] | None = None,
     ) -> requests.Response:
-        """Send `request` and read the whole answer.
+        """Send `request` and read the whole answer; raise `NoAnswer`.
 
-        Raises `DeadlinePassed`, `AnswerTooLarge` or what `requests` raises.
         `stream` and `timeout` are those of this module, whatever is asked for.
         """
         send = super().send
+        request.headers["Connection"] = "close"
 
         def send_and_read() -> requests.Response:
             response = send(
@@ -206,17 +251,26 @@ def _read_whole(response: requests.Response) -> None:
             chunk := raw.read1(CHUNK, decode_content=True)
         ):
             body += chunk
-    except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise requests.ConnectionError(error, response=response) from error
     finally:
-        if len(body) > LARGEST_ANSWER:
-            raw.close()
-        raw.release_conn()
+        raw.close()
     if len(body) > LARGEST_ANSWER:
-        raise AnswerTooLarge(response=response)
+        raise AnswerTooLarge
+    # The library parses where a redirect leads, even if it is not to be followed.
+    response.headers.pop("Location", None)
     response.encoding = "utf-8"  # or the library guesses one, at length
     response._content = bytes(body)
     response._content_consumed = True  # type: ignore[attr-defined]
+
+
+@lru_cache(maxsize=4)
+def _trusting(file: str | None, folder: str | None, _changed: int) -> ssl.SSLContext:
+    """Return a context that trusts the certificates of `file` or `folder`."""
+    context = create_urllib3_context()
+    try:
+        context.load_verify_locations(file, folder)
+    except OSError as error:
+        raise TrustStoreUnusable from error
+    return context
 
 
 def quiet_loggers() -> None:

@@ -1,0 +1,898 @@
+"""The requests as they leave, and answers of every bad kind, on the wire."""
+
+import base64
+import gzip
+import hashlib
+import ipaddress
+import json
+import logging
+import os
+import re
+import socket
+import socketserver
+import ssl
+import struct
+import threading
+import time
+import traceback
+import tracemalloc
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import parse_qs, parse_qsl, urlsplit
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from salesforce import transport
+from salesforce.answers import TokenAnswer
+from salesforce.errors import SalesforceError
+from salesforce.hosts import parse_domain
+from salesforce.oauth import (
+    Client,
+    authorization_request,
+    exchange_code,
+    refresh_access_token,
+)
+from salesforce.states import State
+from salesforce.transport import LARGEST_ANSWER, quiet_loggers
+from tests.servers import free_port
+
+CLIENT_ID = "3MVG9AcmeConsumerKey.of_the_tests"
+CONSUMER_SECRET = "p%2B+/&= ü-consumer-secret"
+CODE = "aPrxY3.bXkZt0Q_7w=="
+VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+REFRESH_TOKEN = "5Aep861KIwKdekr90I4iHdZDgYwfoH7O_5RGiaLLt.JxT8v2bQ1nP5Kx0"
+CALLBACK = "http://localhost:8000/callback"
+TOKEN = {
+    "access_token": "00D5e000001N20Q!ASAAQEDBeG8bOwPu8NWxJ.Zd3FgYfkZzQ_T0y8vLw",
+    "refresh_token": "5Aep86NEWdekr90I4iHdZDgYwfoH7O_5RGiaLLt.JxT8v2bQ1nP5Kx0",
+    "token_type": "Bearer",
+}
+SECRETS = (CONSUMER_SECRET, CODE, VERIFIER, REFRESH_TOKEN, *list(TOKEN.values())[:2])
+MIB = 1024 * 1024
+HANDSHAKE = b"\x16\x03"
+"""What TLS begins with."""
+SOON = 0.4
+"""Seconds that a deadline lasts in these tests."""
+
+
+@dataclass
+class Request:
+    line: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def form(self) -> dict[str, str]:
+        pairs = parse_qsl(
+            self.body.decode("ascii"), keep_blank_values=True, strict_parsing=True
+        )
+        assert len(dict(pairs)) == len(pairs), "a field was sent twice"
+        return dict(pairs)
+
+
+Step = bytes | Callable[[socket.socket, Request], None]
+
+
+class Server(socketserver.ThreadingTCPServer):
+    """Answers as scripted, else with a token, and remembers what it was sent.
+
+    Bytes are sent and the connection is kept; a function does what it likes
+    with the connection, which is closed then.
+    """
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.tls = tls
+        self.script: list[Step] = []
+        self.requests: list[Request] = []
+        self.connections = 0
+
+    def get_request(self) -> Any:
+        line, address = super().get_request()
+        self.connections += 1
+        if self.tls:  # the handshake is left to the handler's thread
+            line = self.tls.wrap_socket(
+                line, server_side=True, do_handshake_on_connect=False
+            )
+        return line, address
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+    @property
+    def client(self) -> Client:
+        scheme = "https" if self.tls else "http"
+        domain = parse_domain(f"{scheme}://127.0.0.1:{self.port}")
+        return Client(domain, CLIENT_ID, CONSUMER_SECRET, CALLBACK)
+
+
+class Handler(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        server = cast("Server", self.server)
+        with suppress(OSError):
+            while request := receive(self.request):
+                server.requests.append(request)
+                step = server.script.pop(0) if server.script else answer(TOKEN)
+                if callable(step):
+                    step(self.request, request)
+                    return
+                self.request.sendall(step)
+
+
+def receive(line: socket.socket) -> Request | None:
+    """Read one request, or None at the end of the connection."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        if not (chunk := line.recv(65_536)):
+            return None
+        data += chunk
+        if data.startswith(HANDSHAKE):
+            line.sendall(answer(b"", "400 Bad Request"))
+            return None
+    head, _, body = data.partition(b"\r\n\r\n")
+    first, *rest = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value for name, value in (h.split(": ", 1) for h in rest)}
+    while len(body) < int(headers.get("content-length", 0)):
+        body += line.recv(65_536)
+    return Request(first, headers, body)
+
+
+def answer(
+    body: object = b"", status: str = "200 OK", *more: bytes, length: int | None = None
+) -> bytes:
+    """Return an answer as it goes over the wire."""
+    if not isinstance(body, bytes):
+        body = json.dumps(body).encode()
+    length = len(body) if length is None else length
+    lines = (f"HTTP/1.1 {status}".encode(), f"Content-Length: {length}".encode(), *more)
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def last(data: bytes) -> Step:
+    """Send this and close."""
+    return lambda line, _: line.sendall(data)
+
+
+def drip(first: bytes, drop: bytes, ended: threading.Event) -> Step:
+    """Send a drop now and then, far beyond any deadline, until it is cut."""
+
+    def step(line: socket.socket, _: Request) -> None:
+        line.sendall(first)
+        try:
+            for _ in range(400):
+                time.sleep(0.02)
+                line.sendall(drop)
+        except OSError:
+            ended.set()
+
+    return step
+
+
+def reset(line: socket.socket, _: Request) -> None:
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    line.close()
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Server]]:
+    """Start servers, and end them after the test."""
+    servers: list[Server] = []
+
+    def make(tls: ssl.SSLContext | None = None) -> Server:
+        servers.append(Server(tls))
+        threading.Thread(
+            target=servers[-1].serve_forever, args=(0.01,), daemon=True
+        ).start()
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def org(start: Callable[..., Server]) -> Server:
+    return start()
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No proxy, bundle or .netrc but those that a test sets."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", os.devnull)
+
+
+@pytest.fixture
+def short_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "DEADLINE", SOON)
+
+
+def exchange(client: Client) -> TokenAnswer:
+    return exchange_code(client, CODE, VERIFIER)
+
+
+def refresh(client: Client) -> TokenAnswer:
+    return refresh_access_token(client, REFRESH_TOKEN)
+
+
+Ask = Callable[[Client], TokenAnswer]
+both = pytest.mark.parametrize("ask", [exchange, refresh])
+
+
+def failure(ask: Ask, client: Client) -> SalesforceError:
+    with pytest.raises(SalesforceError) as failed:
+        ask(client)
+    error = failed.value
+    shown = str(error), repr(error), error.code, str(error.response)
+    assert not [secret for secret in SECRETS for text in shown if secret in text]
+    return error
+
+
+# What leaves
+
+
+def test_the_login_page_is_asked_for_all_that_it_takes() -> None:
+    client = Client(parse_domain("acme.my.site.com/portal"), "id&=", "x", CALLBACK)
+    request = authorization_request(
+        client, scope="api refresh_token", prompt_login=True
+    )
+    address, _, query = request.url.partition("?")
+    assert address == "https://acme.my.site.com/portal/services/oauth2/authorize"
+    digest = hashlib.sha256(request.code_verifier.encode()).digest()
+    assert parse_qs(query, strict_parsing=True) == {
+        "response_type": ["code"],
+        "client_id": ["id&="],
+        "redirect_uri": [CALLBACK],
+        "scope": ["api refresh_token"],
+        "state": [request.state],
+        "code_challenge": [base64.urlsafe_b64encode(digest).decode().rstrip("=")],
+        "code_challenge_method": ["S256"],
+        "prompt": ["login"],
+    }
+
+
+@pytest.mark.parametrize("scope", [None, ""])
+def test_without_scopes_and_prompt_the_org_decides(scope: str | None) -> None:
+    client = Client(parse_domain("http://localhost:1/x"), CLIENT_ID, None, CALLBACK)
+    url = authorization_request(client, scope=scope, prompt_login=False).url
+    assert url.startswith("http://localhost:1/x/services/oauth2/authorize?")
+    assert not {"scope", "prompt"} & set(parse_qs(urlsplit(url).query))
+
+
+def test_each_login_has_a_state_and_a_verifier_that_salesforce_takes() -> None:
+    client = Client(parse_domain("localhost"), CLIENT_ID, None, CALLBACK)
+    logins = [
+        authorization_request(client, scope=None, prompt_login=True) for _ in range(200)
+    ]
+    for login in logins:
+        assert re.fullmatch(r"[A-Za-z0-9_-]{43,128}", login.code_verifier)
+        assert re.fullmatch(r"[A-Za-z0-9_-]{43,128}", login.state)
+    assert len({text for it in logins for text in (it.state, it.code_verifier)}) == 400
+
+
+def test_a_code_is_exchanged_with_everything_in_the_body(org: Server) -> None:
+    assert exchange(org.client).access_token == TOKEN["access_token"]
+    (request,) = org.requests
+    assert request.line == "POST /services/oauth2/token HTTP/1.1"
+    assert request.headers["host"] == f"127.0.0.1:{org.port}"
+    assert "authorization" not in request.headers
+    assert request.form == {
+        "grant_type": "authorization_code",
+        "code": CODE,
+        "code_verifier": VERIFIER,
+        "redirect_uri": CALLBACK,
+        "client_id": CLIENT_ID,
+        "client_secret": CONSUMER_SECRET,
+    }
+
+
+def test_a_refresh_has_everything_in_the_body_and_no_scope(org: Server) -> None:
+    assert refresh(org.client).refresh_token == TOKEN["refresh_token"]
+    (request,) = org.requests
+    assert request.line == "POST /services/oauth2/token HTTP/1.1"
+    assert "authorization" not in request.headers
+    assert request.headers["accept"] == "application/json"
+    assert request.form == {
+        "grant_type": "refresh_token",
+        "refresh_token": REFRESH_TOKEN,
+        "client_id": CLIENT_ID,
+        "client_secret": CONSUMER_SECRET,
+    }
+
+
+@both
+def test_an_app_without_a_secret_sends_none(org: Server, ask: Ask) -> None:
+    ask(replace(org.client, client_secret=None))
+    (request,) = org.requests
+    assert "client_secret" not in request.form
+    assert request.form["client_id"] == CLIENT_ID
+    assert "authorization" not in request.headers
+
+
+@both
+def test_a_site_is_asked_below_its_path(org: Server, ask: Ask) -> None:
+    domain = parse_domain(f"localhost:{org.port}/portal/s/login")
+    ask(replace(org.client, domain=domain))
+    assert org.requests[0].line == "POST /portal/services/oauth2/token HTTP/1.1"
+
+
+@both
+def test_nothing_of_a_call_is_left_for_the_next(org: Server, ask: Ask) -> None:
+    org.script = [answer(TOKEN, "200 OK", b"Set-Cookie: sid=1; Path=/"), answer(TOKEN)]
+    ask(org.client)
+    ask(replace(org.client, client_id="another", client_secret=None))
+    first, second = org.requests
+    assert "cookie" not in second.headers
+    assert second.form["client_id"] == "another"
+    assert first.headers.keys() == second.headers.keys()
+
+
+@both
+def test_a_netrc_is_not_read(
+    org: Server, ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1\nlogin admin\npassword hunter2\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    ask(org.client)
+    assert "authorization" not in org.requests[0].headers
+
+
+@both
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_no_proxy_is_asked_for_this_machine(
+    start: Callable[..., Server],
+    ask: Ask,
+    host: str,
+    scheme: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    proxy = start()
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+    domain = parse_domain(f"{scheme}://{host}:{free_port()}")
+    error = failure(ask, replace(proxy.client, domain=domain))
+    assert error.code == "<unreachable>"
+    assert proxy.connections == 0
+
+
+@both
+def test_a_proxy_is_asked_for_every_other_host_and_sees_no_secret(
+    start: Callable[..., Server], ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = start()
+    proxy.script = [answer(b"", "502 Bad Gateway")]
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+    domain = parse_domain("acme.my.salesforce.com")
+    error = failure(ask, replace(proxy.client, domain=domain))
+    assert (error.code, error.answer_lost) == ("<unreachable>", False)
+    (request,) = proxy.requests
+    assert request.line.startswith("CONNECT acme.my.salesforce.com:443 ")
+    assert request.body == b""
+
+
+@both
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "http:///", "http://[::1"])
+def test_a_proxy_setting_that_cannot_be_used_loses_no_answer(
+    ask: Ask, proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    domain = parse_domain("acme.my.salesforce.com")
+    error = failure(ask, Client(domain, CLIENT_ID, CONSUMER_SECRET, CALLBACK))
+    assert error.state is State.UNREACHABLE
+    assert not error.answer_lost
+
+
+@both
+def test_nothing_secret_is_logged(
+    org: Server, ask: Ask, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in (None, "requests_oauthlib", "oauthlib", "urllib3", "requests"):
+        caplog.set_level(logging.DEBUG, name)
+    quiet_loggers()
+    ask(org.client)
+    org.script = [answer({"error": "invalid_grant"}, "400 Bad Request"), last(b"HTT")]
+    failure(ask, org.client)
+    failure(ask, org.client)
+    logging.getLogger("tests").debug("this is seen")
+    said = caplog.text + "".join(repr(record.__dict__) for record in caplog.records)
+    assert "this is seen" in said
+    assert not [secret for secret in (*SECRETS, "consumer-secret") if secret in said]
+
+
+@both
+@pytest.mark.parametrize(
+    "step", [answer({"error": "x"}, "400 Bad Request"), last(b""), answer([]), reset]
+)
+def test_a_traceback_holds_no_secret(org: Server, ask: Ask, step: Step) -> None:
+    org.script = [step]
+    error = failure(ask, org.client)
+    lines = "".join(traceback.format_exception(error))
+    assert not [secret for secret in (*SECRETS, "consumer-secret") if secret in lines]
+
+
+def test_nothing_shows_its_secrets(org: Server) -> None:
+    login = authorization_request(org.client, scope=None, prompt_login=True)
+    for shown in (repr(org.client), repr(login), repr(refresh(org.client))):
+        for secret in (*SECRETS, login.state, login.code_verifier):
+            assert secret not in shown
+
+
+# What comes back
+
+
+@both
+@pytest.mark.parametrize("scope", ["api", "id api refresh_token full", ""])
+def test_scopes_that_were_not_asked_for_do_no_harm(
+    org: Server, ask: Ask, scope: str
+) -> None:
+    org.script = [answer({**TOKEN, "scope": scope})]
+    assert ask(org.client).scope == (scope or None)
+
+
+@both
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(
+    start: Callable[..., Server], org: Server, ask: Ask, status: int
+) -> None:
+    other = start()
+    where = f"Location: http://127.0.0.1:{other.port}/services/oauth2/token".encode()
+    org.script = [answer(TOKEN, f"{status} Elsewhere", where)]
+    error = failure(ask, org.client)
+    assert (error.state, error.code) == (State.MISCONFIGURED, f"<HTTP {status}>")
+    assert (other.connections, len(org.requests)) == (0, 1)
+
+
+@both
+@pytest.mark.parametrize(
+    "where", [b"http://[", b"\xff\xfe", b"", b"//", b"http://", b"http://a:b:c",
+              b"https://a b", b"javascript:x", b"http://%zz"])  # fmt: skip
+def test_a_redirect_to_nonsense_is_a_redirect(
+    org: Server, ask: Ask, where: bytes
+) -> None:
+    org.script = [answer(b"", "302 Found", b"Location: " + where)]
+    assert failure(ask, org.client).code == "<HTTP 302>"
+
+
+@both
+@pytest.mark.parametrize(
+    ("status", "body", "state"),
+    [("400 Bad Request", {"error": "invalid_grant"}, State.LOGIN_REQUIRED),
+     ("401 Unauthorized", {"error": "invalid_client"}, State.MISCONFIGURED),
+     ("404 Not Found", b"<h1>Not Found</h1>", State.MISCONFIGURED),
+     ("429 Slow Down", b"", State.UNREACHABLE),
+     ("500 Oops", TOKEN, State.UNREACHABLE),
+     ("503 Maintenance", b"<h1>Down</h1>", State.UNREACHABLE),
+     ("200 OK", {**TOKEN, "error": "x"}, State.UNREACHABLE)])  # fmt: skip
+def test_the_status_counts_and_the_library_does_not_decide(
+    org: Server, ask: Ask, status: str, body: object, state: State
+) -> None:
+    org.script = [answer(body, status, b"WWW-Authenticate: Basic", b"Retry-After: 7")]
+    error = failure(ask, org.client)
+    assert error.state is state
+    assert error.answer_lost is status.startswith("500")  # it may have been done
+    assert ("in 7 seconds" in str(error)) == (status[0] in "5" or status[:3] == "429")
+    assert len(org.requests) == 1
+
+
+@both
+@pytest.mark.parametrize(
+    "answered",
+    [answer(TOKEN, "200 OK", b"Content-Type: text/html; charset=utf-16"),
+     answer(TOKEN, "200 OK", b"Set-Cookie: \xff=\x01; expires=never"),
+     answer(TOKEN, "200"),
+     answer(gzip.compress(json.dumps(TOKEN).encode()), "200 OK",
+            b"Content-Encoding: gzip"),
+     b"HTTP/1.1 100 Continue\r\n\r\n" + answer(TOKEN),
+     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+     b"10\r\n" + json.dumps(TOKEN).encode()[:16] + b"\r\n"
+     b"%x\r\n" % (len(json.dumps(TOKEN)) - 16) + json.dumps(TOKEN).encode()[16:]
+     + b"\r\n0\r\n\r\n"])  # fmt: skip
+def test_an_honest_answer_is_read_however_it_comes(
+    org: Server, ask: Ask, answered: bytes
+) -> None:
+    def byte_by_byte(line: socket.socket, _: Request) -> None:
+        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in answered:
+            line.sendall(bytes([byte]))
+
+    org.script = [answered, byte_by_byte]
+    assert ask(org.client).access_token == TOKEN["access_token"]
+    assert ask(org.client).access_token == TOKEN["access_token"]
+
+
+def test_an_answer_without_a_length_ends_with_the_connection(org: Server) -> None:
+    org.script = [last(b"HTTP/1.0 200 OK\r\n\r\n" + json.dumps(TOKEN).encode())]
+    assert refresh(org.client).access_token == TOKEN["access_token"]
+
+
+HALF = json.dumps(TOKEN).encode()[:40]
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+ZIPPED = b"Content-Encoding: gzip"
+HALF_ZIPPED = gzip.compress(json.dumps(TOKEN).encode())[:60]
+
+
+@both
+@pytest.mark.parametrize(
+    "step",
+    [last(b""), reset, last(b"HTTP/1."), last(b"HTTP/1.1 2"),
+     last(answer(HALF, length=400)), last(CHUNKED + b"28\r\n" + HALF + b"\r\n"),
+     last(CHUNKED + b"99\r\n" + HALF), last(CHUNKED + b"zz\r\n" + HALF),
+     # not HTTP
+     last(b"220 mail.example ESMTP\r\n"), last(b"SSH-2.0-x\r\n"), last(b"\x15\x03\1"),
+     last(b"HTTP/1.1 abc OK\r\n\r\n"), last(b"HTTP/1.1 99999 OK\r\n\r\n"),
+     last(b"HTTP/9.9 200 OK\r\n\r\n"), last(b"HTTP/1.1 200 OK" + b"x" * 70_000),
+     last(answer(b"", "200 OK", *[b"A: b"] * 200)),
+     last(answer(b"", "200 OK", b"A: " + b"b" * 70_000)),
+     last(answer(TOKEN, "200 OK", b"Content-Length: 5")),
+     last(answer(b"no gzip", "200 OK", ZIPPED))])  # fmt: skip
+def test_an_answer_that_breaks_off_or_is_none_is_lost(
+    org: Server, ask: Ask, step: Step
+) -> None:
+    org.script = [step]
+    error = failure(ask, org.client)
+    assert (error.state, error.answer_lost) == (State.UNREACHABLE, True)
+    assert error.code == "<lost>"
+    assert len(org.requests) == 1
+
+
+@both
+@pytest.mark.parametrize(
+    "answered",
+    [b"HTTP/1.1 200 O", b"HTTP/1.1 200 OK\r\nContent-Len",
+     b"HTTP/1.0 200 OK\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\n" + HALF,
+     answer(HALF_ZIPPED, "200 OK", ZIPPED)])  # fmt: skip
+def test_half_an_answer_that_claims_to_be_whole_is_lost_too(
+    org: Server, ask: Ask, answered: bytes
+) -> None:
+    """The org may have replaced the refresh token, and the new one is not here."""
+    org.script = [last(answered)]
+    error = failure(ask, org.client)
+    assert (error.state, error.answer_lost) == (State.UNREACHABLE, True)
+
+
+@both
+def test_where_nobody_listens_no_answer_is_lost(org: Server, ask: Ask) -> None:
+    domain = parse_domain(f"127.0.0.1:{free_port()}")
+    error = failure(ask, replace(org.client, domain=domain))
+    assert (error.state, error.answer_lost) == (State.UNREACHABLE, False)
+    assert error.code == "<unreachable>"
+
+
+@both
+@pytest.mark.usefixtures("short_deadline")
+def test_where_no_such_host_is_no_answer_is_lost(org: Server, ask: Ask) -> None:
+    domain = parse_domain("nowhere.invalid")
+    error = failure(ask, replace(org.client, domain=domain))
+    assert (error.code, error.answer_lost) == ("<unreachable>", False)
+
+
+@both
+def test_a_connection_is_for_one_request(org: Server, ask: Ask) -> None:
+    """One that was kept may be closed just when the next request leaves."""
+    for _ in range(3):
+        ask(org.client)
+    assert (org.connections, len(org.requests)) == (3, 3)
+    assert {request.headers["connection"] for request in org.requests} == {"close"}
+
+
+def test_answers_are_not_mixed_up_among_threads(org: Server) -> None:
+    def send_back(line: socket.socket, request: Request) -> None:
+        time.sleep(0.01)
+        token = {"access_token": request.form["refresh_token"]}
+        line.sendall(answer(token, "200 OK", b"Connection: close"))
+
+    org.script = [send_back] * 40
+    sent = [f"refresh-token-{at}" for at in range(40)]
+    with ThreadPoolExecutor(20) as pool:
+        answers = pool.map(lambda it: refresh_access_token(org.client, it), sent)
+        assert [it.access_token for it in answers] == sent
+
+
+# Bounds
+
+
+@both
+@pytest.mark.usefixtures("short_deadline")
+@pytest.mark.parametrize(
+    ("first", "drop"),
+    [(b"", b""), (b"HTTP/1.1 200", b""), (b"", b"H"),
+     (b"HTTP/1.1 200 OK\r\nX-Drip: ", b"x"), (b"HTTP/1.1 200 OK\r\n", b"A: b\r\n"),
+     (b"", b"HTTP/1.1 100 Continue\r\n\r\n"), (answer(b"", length=9_000), b" "),
+     (b"HTTP/1.1 200 OK\r\n\r\n", b" "), (CHUNKED, b"1\r\n \r\n"),
+     (CHUNKED + b"1;", b"x"), (answer(b"", "200 OK", ZIPPED, length=99_999)
+      + gzip.compress(b"")[:10], b"\x00\x00\x00\xff\xff")])  # fmt: skip
+def test_a_drip_is_cut_at_the_deadline(
+    org: Server, ask: Ask, first: bytes, drop: bytes
+) -> None:
+    ended = threading.Event()
+    org.script = [drip(first, drop or b"\0", ended) if drop else silence(first, ended)]
+    began = time.monotonic()
+    error = failure(ask, org.client)
+    assert time.monotonic() - began < SOON + 0.5
+    assert (error.code, error.answer_lost) == ("<timeout>", True)
+    assert ended.wait(2), "the connection was left open"
+    assert ask(org.client).access_token == TOKEN["access_token"]
+
+
+def silence(first: bytes, ended: threading.Event) -> Step:
+    """Send this, and then nothing, until it is cut."""
+
+    def step(line: socket.socket, _: Request) -> None:
+        line.sendall(first)
+        line.settimeout(5)
+        if line.recv(1) == b"":
+            ended.set()
+
+    return step
+
+
+@both
+@pytest.mark.usefixtures("short_deadline")
+def test_a_look_up_that_hangs_is_cut_and_no_request_leaves_afterwards(
+    org: Server, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_up, go_on = socket.getaddrinfo, threading.Event()
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        go_on.wait(5)
+        return look_up(*args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    before = set(threading.enumerate())
+    error = failure(ask, org.client)
+    left = set(threading.enumerate()) - before
+    go_on.set()
+    for thread in left:
+        thread.join(5)
+    assert (error.code, error.answer_lost) == ("<unreachable>", False)
+    assert not org.requests
+
+
+def padded(size: int) -> bytes:
+    """Return a good answer of this many bytes."""
+    body = json.dumps(TOKEN).encode()
+    return body + b" " * (size - len(body))
+
+
+@both
+@pytest.mark.parametrize("zipped", [False, True])
+def test_the_largest_answer_is_read_and_one_byte_more_is_too_large(
+    org: Server, ask: Ask, zipped: bool
+) -> None:
+    for size in (LARGEST_ANSWER, LARGEST_ANSWER + 1):
+        body = gzip.compress(padded(size)) if zipped else padded(size)
+        org.script.append(answer(body, "200 OK", *([ZIPPED] if zipped else [])))
+    assert ask(org.client).access_token == TOKEN["access_token"]
+    error = failure(ask, org.client)
+    assert (error.code, error.answer_lost) == ("<too large>", True)
+    assert error.state is State.UNREACHABLE
+
+
+@both
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [(answer(b"", length=256 * MIB), b" " * MIB),
+     (b"HTTP/1.0 200 OK\r\n\r\n", b" " * MIB),
+     (CHUNKED, b"100000\r\n" + b" " * MIB + b"\r\n")])  # fmt: skip
+def test_an_answer_that_is_too_large_is_not_read_whole(
+    org: Server, ask: Ask, head: bytes, piece: bytes
+) -> None:
+    sent: list[int] = []
+    ended = threading.Event()
+
+    def flood(line: socket.socket, _: Request) -> None:
+        line.sendall(head)
+        try:
+            for _ in range(256):
+                line.sendall(piece)
+                sent.append(len(piece))
+        finally:
+            ended.set()
+
+    org.script = [flood]
+    assert failure(ask, org.client).code == "<too large>"
+    assert ended.wait(5)
+    assert sum(sent) < 32 * MIB, "it took more than the buffers hold"
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_compressed_bomb_is_not_unpacked(org: Server, times: int) -> None:
+    bomb = b" " * (64 * MIB)
+    for _ in range(times):
+        bomb = gzip.compress(bomb)
+    encoding = b"Content-Encoding: " + b", ".join([b"gzip"] * times)
+    org.script = [answer(bomb, "200 OK", encoding)]
+    tracemalloc.start()
+    error = failure(refresh, org.client)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert error.code == "<too large>"
+    assert peak < 4 * MIB
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate that signed itself, for 127.0.0.1, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a test")])
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    usage = dict.fromkeys(
+        ["content_commitment", "key_encipherment", "data_encipherment", "crl_sign",
+         "key_agreement", "encipher_only", "decipher_only"], False)  # fmt: skip
+    public, now = key.public_key(), datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, public, x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(
+            x509.KeyUsage(digital_signature=True, key_cert_sign=True, **usage),
+            critical=True,
+        )
+        .add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(public), critical=False
+        )
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    path.write_bytes(
+        made.public_bytes(pem)
+        + key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
+    )
+    return path
+
+
+@pytest.fixture
+def tls_org(start: Callable[..., Server], certificate: Path) -> Server:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return start(context)
+
+
+@both
+def test_a_certificate_that_nobody_vouches_for_is_refused(
+    tls_org: Server, ask: Ask
+) -> None:
+    error = failure(ask, tls_org.client)
+    assert "certificate could not be verified" in str(error)
+    assert (error.state, error.answer_lost) == (State.UNREACHABLE, False)
+    assert not tls_org.requests
+
+
+@both
+def test_a_certificate_of_the_bundle_is_accepted(
+    tls_org: Server, ask: Ask, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    assert ask(tls_org.client).access_token == TOKEN["access_token"]
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    failure(ask, tls_org.client)  # the kept connection vouches for nobody
+    assert len(tls_org.requests) == 1
+
+
+@both
+def test_a_certificate_for_another_host_is_refused(
+    tls_org: Server, ask: Ask, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    domain = parse_domain(f"https://localhost:{tls_org.port}")
+    error = failure(ask, replace(tls_org.client, domain=domain))
+    assert error.code == "<TLS>"
+    assert not tls_org.requests
+
+
+@both
+@pytest.mark.parametrize("content", [None, "", "no certificate"])
+def test_a_bundle_that_cannot_be_read_is_named(
+    tls_org: Server,
+    ask: Ask,
+    content: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bundle = tmp_path / "bundle.pem"
+    if content is not None:
+        bundle.write_text(content)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    error = failure(ask, tls_org.client)
+    assert "REQUESTS_CA_BUNDLE" in str(error)
+    assert (error.state, error.answer_lost) == (State.UNREACHABLE, False)
+
+
+@both
+def test_a_plain_http_server_is_no_https_server(org: Server, ask: Ask) -> None:
+    domain = parse_domain(f"https://127.0.0.1:{org.port}")
+    error = failure(ask, replace(org.client, domain=domain))
+    assert (error.state, error.answer_lost) == (State.UNREACHABLE, False)
+    assert not org.requests
+
+
+@both
+@pytest.mark.parametrize(
+    "garbage", [b"HTTP/1.1 502 Oops\r\n\r\n", b"\x15\x03\x03\0\x02\x02("]
+)
+def test_an_answer_that_breaks_below_tls_is_lost(
+    tls_org: Server,
+    ask: Ask,
+    garbage: bytes,
+    certificate: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    tls_org.script = [below(garbage)]
+    error = failure(ask, tls_org.client)
+    assert len(tls_org.requests) == 1
+    assert (error.state, error.answer_lost) == (State.UNREACHABLE, True)
+
+
+def below(garbage: bytes) -> Step:
+    """Send this past the TLS layer."""
+
+    def step(line: socket.socket, _: Request) -> None:
+        os.write(line.fileno(), garbage)
+        time.sleep(0.1)
+
+    return step
+
+
+@both
+@pytest.mark.usefixtures("short_deadline")
+@pytest.mark.parametrize("first", [b"", answer(b"", length=9_000)])
+def test_a_drip_over_tls_is_cut_at_the_deadline(
+    tls_org: Server,
+    ask: Ask,
+    first: bytes,
+    certificate: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    ended = threading.Event()
+    tls_org.script = [drip(first, b"H", ended)]
+    began = time.monotonic()
+    error = failure(ask, tls_org.client)
+    assert time.monotonic() - began < SOON + 0.5
+    assert (error.code, error.answer_lost) == ("<timeout>", True)
+    assert ended.wait(2), "the connection was left open"
+
+
+@both
+@pytest.mark.usefixtures("short_deadline")
+def test_a_handshake_that_hangs_is_cut_and_no_answer_is_lost(ask: Ask) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        domain = parse_domain(f"https://127.0.0.1:{listener.getsockname()[1]}")
+        began = time.monotonic()
+        error = failure(ask, Client(domain, CLIENT_ID, CONSUMER_SECRET, CALLBACK))
+        assert time.monotonic() - began < SOON + 0.5
+        line, _ = listener.accept()
+        with line:
+            line.settimeout(2)
+            while line.recv(65_536):
+                pass  # until the cut
+    assert (error.state, error.answer_lost) == (State.UNREACHABLE, False)
