@@ -5,6 +5,7 @@ setting that cannot be used stops the start with a sentence that names it.
 """
 
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,12 @@ INSTANCE = ROOT / "instance"
 HIGHEST_PORT = 65_535
 LOCAL_HOSTS = ("localhost", "127.0.0.1")
 MOST_PROXIES = 5
+NUMBER = re.compile(r"[0-9]{1,5}")
+FERNET_KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
+EXTERNAL_URL = re.compile(
+    r"https?://([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?/?",
+    re.IGNORECASE,
+)
 DRIVERS = {
     "sqlite": "sqlite",
     "postgresql": "postgresql+psycopg",
@@ -72,6 +79,15 @@ def read_settings(
     there on the next.
     """
     instance = instance or Path(environ.get("ORGDESK_INSTANCE") or INSTANCE).absolute()
+    try:
+        return _read(environ, instance)
+    except OSError as error:
+        raise SettingError(
+            f"ORGDESK_INSTANCE: {instance} cannot be used ({error.strerror})"
+        ) from None
+
+
+def _read(environ: Mapping[str, str], instance: Path) -> Settings:
     instance.mkdir(mode=0o700, parents=True, exist_ok=True)
     return Settings(
         instance=instance,
@@ -92,13 +108,11 @@ def _vault_keys(environ: Mapping[str, str], instance: Path) -> tuple[str, ...]:
     )
     keys = tuple(text.replace(",", " ").split())
     for position, key in enumerate(keys, start=1):
-        try:
-            Fernet(key)
-        except ValueError:
+        if not FERNET_KEY.fullmatch(key):
             raise SettingError(
                 f"ORGDESK_VAULT_KEYS: key {position} is not a Fernet key"
                 " (32 bytes as URL-safe base64)"
-            ) from None
+            )
     if not keys:
         raise SettingError("ORGDESK_VAULT_KEYS holds no key")
     return keys
@@ -120,7 +134,13 @@ def _kept_in(path: Path, make: Callable[[], str]) -> str:
             pass
         finally:
             draft.unlink()
-    return path.read_text().strip()
+    kept = path.read_bytes().strip()
+    if not kept or not kept.isascii():
+        raise SettingError(
+            f"{path} holds no key. Bring back the one that was there: what it encrypted"
+            " cannot be read without it."
+        )
+    return kept.decode()
 
 
 def _database_url(environ: Mapping[str, str], instance: Path) -> str:
@@ -129,7 +149,7 @@ def _database_url(environ: Mapping[str, str], instance: Path) -> str:
         return f"sqlite:///{instance / 'orgdesk.db'}"
     try:
         url = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         backend = ""
     else:
         backend = url.get_backend_name()
@@ -142,28 +162,29 @@ def _database_url(environ: Mapping[str, str], instance: Path) -> str:
 
 
 def _external_url(environ: Mapping[str, str]) -> str | None:
-    text = environ.get("ORGDESK_EXTERNAL_URL", "").rstrip("/")
+    text = environ.get("ORGDESK_EXTERNAL_URL", "")
     if not text:
         return None
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path:
+    found = EXTERNAL_URL.fullmatch(text)
+    if found is None or int(found["port"] or 0) > HIGHEST_PORT:
         raise SettingError(
-            "ORGDESK_EXTERNAL_URL is not an address like https://orgdesk.example.com"
+            "ORGDESK_EXTERNAL_URL is not an address like https://orgdesk.example.com,"
+            " without a path"
         )
-    return text
+    return text.lower().rstrip("/")
 
 
 def _port(environ: Mapping[str, str], name: str, default: int) -> int:
     text = environ.get(name) or str(default)
-    if not (text.isascii() and text.isdigit() and 0 < int(text) <= HIGHEST_PORT):
-        raise SettingError(f"{name} is not a port number: {text!r}")
-    return int(text)
+    return _number(name, text, 1, HIGHEST_PORT)
 
 
 def _proxies(environ: Mapping[str, str]) -> int:
     text = environ.get("ORGDESK_PROXIES") or "0"
-    if not (text.isascii() and text.isdigit() and int(text) <= MOST_PROXIES):
-        raise SettingError(
-            f"ORGDESK_PROXIES is not a number from 0 to {MOST_PROXIES}: {text!r}"
-        )
+    return _number("ORGDESK_PROXIES", text, 0, MOST_PROXIES)
+
+
+def _number(name: str, text: str, least: int, most: int) -> int:
+    if not (NUMBER.fullmatch(text) and least <= int(text) <= most):
+        raise SettingError(f"{name} is not a number from {least} to {most}: {text:.20}")
     return int(text)
