@@ -1,9 +1,10 @@
 """Take secrets out of text that an org sent, before it is kept or shown."""
 
 import hashlib
+import html
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from urllib.parse import quote, quote_plus
 
 SECRET_FIELDS = frozenset(
@@ -28,7 +29,8 @@ LOOSE_FIELD = re.compile(
 TOKEN_SHAPES = re.compile(
     r"00D[A-Za-z0-9]{12,15}(?:!|%21)[A-Za-z0-9._]+"  # session id: organization ! secret
     r"|5Aep[A-Za-z0-9._]{20,}"  # refresh token
-    r"|eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*)?"  # JSON web token
+    # JSON web token
+    r"|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*)?"
 )
 SHORTEST_SECRET = 6
 """Shorter strings are replaced nowhere: they would be found in plain words."""
@@ -42,6 +44,7 @@ def redact_answer(body: str, secrets: Collection[str]) -> str:
     """
     try:
         answer = json.loads(body)
+        secrets = {*secrets, *_secret_values(answer)}
         text = json.dumps(_redact_fields(answer, secrets), indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):
         text = LOOSE_FIELD.sub(_mark_field, redact(body, secrets))
@@ -52,8 +55,8 @@ def redact(text: str, secrets: Collection[str]) -> str:
     """Replace the given secrets, and whatever looks like a token, in `text`."""
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= SHORTEST_SECRET:
-            for spelling in {secret, quote(secret, safe=""), quote_plus(secret)}:
-                text = text.replace(spelling, _mark(secret))
+            for spelling in _spellings(secret):
+                text = re.sub(spelling, _mark(secret), text)
     return TOKEN_SHAPES.sub(lambda found: _mark(found[0]), text)
 
 
@@ -65,6 +68,28 @@ def printable(text: str) -> str:
         else "\ufffd"
         for character in text
     )
+
+
+def _spellings(secret: str) -> set[str]:
+    """Return patterns of the ways in which pages and addresses write `secret`."""
+    plain = {secret, html.escape(secret), html.escape(secret).replace("=", "&#61;")}
+    escaped = {quote(secret, safe=""), quote_plus(secret)}  # %3D or %3d
+    return {
+        *(re.escape(spelling) for spelling in plain),
+        *(f"(?i:{re.escape(spelling)})" for spelling in escaped),
+    }
+
+
+def _secret_values(value: object) -> Iterator[str]:
+    """Find what stands in secret fields: it may stand elsewhere as well."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if name in SECRET_FIELDS and isinstance(inner, str):
+                yield inner
+            yield from _secret_values(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _secret_values(inner)
 
 
 def _redact_fields(value: object, secrets: Collection[str]) -> object:
@@ -86,7 +111,7 @@ def _redact_fields(value: object, secrets: Collection[str]) -> object:
 
 
 def _mark_field(found: re.Match[str]) -> str:
-    return found[0] if "(fingerprint" in found[0] else found[1] + _mark(found[3])
+    return found[0] if found[3] == "(fingerprint" else found[1] + _mark(found[3])
 
 
 def _mark(secret: str) -> str:

@@ -87,7 +87,7 @@ class _Call:
         thread = threading.Thread(target=self._run, daemon=True)
         thread.start()
         thread.join(seconds)
-        outcome = self._cut() if self._outcome is None else self._outcome
+        outcome = self._outcome_or_cut()
         if isinstance(outcome, OSError | ValueError | HTTPException | URLLIB3_ERROR):
             raise NoAnswer(outcome, sent=self.sent) from None
         if isinstance(outcome, Exception):
@@ -109,16 +109,20 @@ class _Call:
 
     def _run(self) -> None:
         _running.call = self
+        outcome: requests.Response | Exception
         try:
-            self._outcome = self._send()
+            outcome = self._send()
         except Exception as error:  # noqa: BLE001  the caller raises it
-            self._outcome = error
+            outcome = error
         with self._lock:
+            self._outcome = outcome
             for line in self._lines:
                 line.close()
 
-    def _cut(self) -> DeadlinePassed:
+    def _outcome_or_cut(self) -> requests.Response | Exception:
         with self._lock:
+            if self._outcome is not None:
+                return self._outcome
             self._late = True
             for line in self._lines:
                 _shut(line)

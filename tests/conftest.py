@@ -1,5 +1,6 @@
 """What most tests stand on: an app on a migrated database, and a strict client."""
 
+import atexit
 import os
 import re
 import tempfile
@@ -25,6 +26,7 @@ from tests.servers import PracticeOrg, practice_org
 # Nothing of a developer's own instance/ is read or written.
 INSTANCE = tempfile.TemporaryDirectory(prefix="orgdesk-tests-")
 os.environ["ORGDESK_INSTANCE"] = INSTANCE.name
+atexit.register(INSTANCE.cleanup)
 # The embedded PostgreSQL warns where a machine sets none.
 os.environ.setdefault("XDG_RUNTIME_DIR", INSTANCE.name)
 

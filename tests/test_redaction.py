@@ -117,6 +117,26 @@ def test_a_secret_spelled_with_escapes_in_json_is_hidden() -> None:
     assert json.loads(kept) == {"x": mark(ODD)}
 
 
+@pytest.mark.parametrize(
+    ("secret", "echo"),
+    [
+        ("a==-bcdef", "a%3d%3D-bcdef"),
+        ("a&bcdefg", "<p>a&amp;bcdefg</p>"),
+        ("a==-bcdef", "<p>a&#61;&#61;-bcdef</p>"),
+        ("a<b>c'd\"e", "a&lt;b&gt;c&#x27;d&quot;e"),
+    ],
+)
+def test_a_secret_echoed_as_a_page_spells_it_is_hidden(secret: str, echo: str) -> None:
+    kept = redact_answer(echo, {secret})
+    assert mark(secret) in kept
+    assert "bcd" not in kept.replace(mark(secret), "")
+
+
+def test_a_token_that_stands_twice_in_an_answer_is_hidden_twice() -> None:
+    kept = answer(access_token="opaque-value-1", message="you got opaque-value-1")
+    assert kept["message"] == f"you got {mark('opaque-value-1')}"
+
+
 def test_of_two_secrets_the_longer_one_goes_first() -> None:
     short, long = "secret", "secret-and-more"
     assert redact(f"{long} {short}", {short, long}) == f"{mark(long)} {mark(short)}"
