@@ -111,47 +111,53 @@ def _refuse_status(
     response: str,
 ) -> Never:
     if status == TOO_MANY_REQUESTS or status >= SERVER_ERROR:
-        wait = headers.get("Retry-After", "")
-        later = f"in {wait} seconds" if DIGITS.fullmatch(wait) else "later"
-        why = (
-            "asks for fewer requests" if status == TOO_MANY_REQUESTS else "is not well"
-        )
-        raise SalesforceError(
-            f"The org {why} (HTTP {status}). Try again {later}.",
-            state=State.UNREACHABLE,
-            code=f"<HTTP {status}>",
-            response=response,
-            answer_lost=status not in (TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE),
-        )
-    if MULTIPLE_CHOICES <= status < BAD_REQUEST:
-        raise SalesforceError(
-            f"The host sends token requests elsewhere (HTTP {status}), where secrets"
-            " must not follow. Correct the Salesforce Domain.",
-            state=State.MISCONFIGURED,
-            code=f"<HTTP {status}>",
-            response=response,
-        )
-    try:
-        fields = _fields(text.encode("utf-8", "replace"))
-    except _Unusable:
-        fields = {}
-    error, description = fields.get("error"), fields.get("error_description")
-    if status >= BAD_REQUEST and isinstance(error, str) and error:
-        refusal = decode(
-            redact(error, secrets)[:LONGEST_CODE],
-            redact(description, secrets) if isinstance(description, str) else "",
-            response=response,
-        )
+        raise _outage(status, headers, response)
+    if status >= BAD_REQUEST and (refusal := _refusal(text, secrets, response)):
         if refusal.state is State.LOGIN_REQUIRED and status != BAD_REQUEST:
             # A grant is dead when the token endpoint says so, with a 400 (RFC
             # 6749, section 5.2), and not when a proxy on the way says no.
             refusal.state = State.UNREACHABLE
         raise refusal
+    why = (
+        f"The host sends token requests elsewhere (HTTP {status}), where secrets must"
+        " not follow. Correct the Salesforce Domain."
+        if MULTIPLE_CHOICES <= status < BAD_REQUEST
+        else f"This host does not answer as a Salesforce org does (HTTP {status})."
+        " Check the Salesforce Domain."
+    )
     raise SalesforceError(
-        f"This host does not answer as a Salesforce org does (HTTP {status})."
-        " Check the Salesforce Domain.",
-        state=State.MISCONFIGURED,
+        why, state=State.MISCONFIGURED, code=f"<HTTP {status}>", response=response
+    )
+
+
+def _outage(status: int, headers: Mapping[str, str], response: str) -> SalesforceError:
+    wait = headers.get("Retry-After", "")
+    later = f"in {wait} seconds" if DIGITS.fullmatch(wait) else "later"
+    why = "asks for fewer requests" if status == TOO_MANY_REQUESTS else "is not well"
+    return SalesforceError(
+        f"The org {why} (HTTP {status}). Try again {later}.",
+        state=State.UNREACHABLE,
         code=f"<HTTP {status}>",
+        response=response,
+        # These two are said before anything is done.
+        answer_lost=status not in (TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE),
+    )
+
+
+def _refusal(
+    text: str, secrets: Collection[str], response: str
+) -> SalesforceError | None:
+    """Decode the error in the body, if there is one as RFC 6749 has it."""
+    try:
+        fields = _fields(text.encode("utf-8", "replace"))
+    except _Unusable:
+        return None
+    error, description = fields.get("error"), fields.get("error_description")
+    if not isinstance(error, str) or not error:
+        return None
+    return decode(
+        redact(error, secrets)[:LONGEST_CODE],
+        redact(description, secrets) if isinstance(description, str) else "",
         response=response,
     )
 
