@@ -80,9 +80,9 @@ def why_not_silent(application: ExternalApplication) -> str | None:
         return "No refresh token is stored."
     if application.refresh_token.fingerprint is None:
         return "No key of this server opens the stored refresh token."
-    if application.state in (State.LOGIN_REQUIRED, State.OUTCOME_UNKNOWN):
-        return application.last_error or "The stored refresh token is not usable."
-    return None
+    if not application.refresh_token_is_from_here:
+        return "The stored refresh token is of another Salesforce Domain or Client ID."
+    return application.refresh_token_problem
 
 
 def finish_login(arguments: MultiDict[str, str], browser: str) -> ExternalApplication:
@@ -96,7 +96,8 @@ def finish_login(arguments: MultiDict[str, str], browser: str) -> ExternalApplic
     _check(pending, arguments, browser)
     application = pending.application
     if error := _only(arguments, "error"):
-        application.keep_failure(_refusal(error, _only(arguments, "error_description")))
+        refusal = _refusal(error, _only(arguments, "error_description"))
+        application.keep_failure(refusal, None, Lane.BROWSER)
         db.session.commit()
         return application
     code = _only(arguments, "code")
@@ -109,18 +110,17 @@ def _refresh_silently(application: ExternalApplication) -> Outcome:
     sealed = application.refresh_token
     assert sealed is not None
     sent = sealed.reveal()
-    application, result = _ask(
-        application,
-        lambda client: refresh_access_token(client, sent),
-    )
+    asked = _ask(application, lambda client: refresh_access_token(client, sent))
+    application, result = asked.application, asked.result
     if isinstance(result, TokenAnswer):
-        application.store_token(result, Lane.SILENT, "A refresh token was stored.")
-    elif result.state is State.LOGIN_REQUIRED and _differs(application, sent):
-        pass  # another click refreshed meanwhile; what it stored is newer
-    else:
+        assert asked.client is not None
+        application.store_token(
+            result, asked.client, Lane.SILENT, "A refresh token was stored."
+        )
+    elif not asked.superseded:
         if result.answer_lost and application.refresh_token_rotates:
             result = _outcome_unknown(result)
-        application.keep_failure(result)
+        application.keep_failure(result, asked.client, Lane.SILENT)
     state, reason = application.state, application.last_error or ""
     db.session.commit()
     return Outcome(Lane.SILENT, state, reason)
@@ -132,7 +132,7 @@ def _begin_login(
     try:
         client = _client(application)
     except SalesforceError as error:
-        application.keep_failure(error)
+        application.keep_failure(error, None, Lane.BROWSER)
         db.session.commit()
         return Outcome(Lane.BROWSER, State.MISCONFIGURED, str(error))
     request = authorization_request(
@@ -226,25 +226,44 @@ def _exchange(
         ) from None
     reason, redirect_uri = pending.reason, pending.redirect_uri
     application.receive_code(code)
-    application, result = _ask(
+    asked = _ask(
         application,
         lambda client: exchange_code(
             replace(client, redirect_uri=redirect_uri), code, verifier
         ),
     )
+    application, result = asked.application, asked.result
     if isinstance(result, TokenAnswer):
-        application.store_token(result, Lane.BROWSER, reason)
+        assert asked.client is not None
+        application.store_token(result, asked.client, Lane.BROWSER, reason)
     else:
-        application.keep_failure(_about_the_login(result))
+        failure = _about_the_login(result)
+        if asked.superseded:
+            failure.state = None
+        application.keep_failure(failure, asked.client, Lane.BROWSER)
     db.session.commit()
     return application
 
 
+class _Asked(NamedTuple):
+    """What came of asking the org, and the record as it is now.
+
+    `superseded` tells that a newer token was stored meanwhile, so that a
+    failure says nothing about the record any more.
+    """
+
+    application: ExternalApplication
+    client: Client | None
+    result: TokenAnswer | SalesforceError
+    superseded: bool
+
+
 def _ask(
     application: ExternalApplication, ask: Callable[[Client], TokenAnswer]
-) -> tuple[ExternalApplication, TokenAnswer | SalesforceError]:
+) -> _Asked:
     """Ask the org with no transaction open, then read the record again."""
-    application_id = application.id
+    application_id, before = application.id, _ciphertext(application.access_token)
+    client: Client | None = None
     result: TokenAnswer | SalesforceError
     try:
         client = _client(application)
@@ -252,7 +271,9 @@ def _ask(
         result = ask(client)
     except SalesforceError as error:
         result = error
-    return db.get_or_404(ExternalApplication, application_id, description=GONE), result
+    application = db.get_or_404(ExternalApplication, application_id, description=GONE)
+    superseded = _ciphertext(application.access_token) != before
+    return _Asked(application, client, result, superseded)
 
 
 def _client(application: ExternalApplication) -> Client:
@@ -277,11 +298,8 @@ def _revealed(secret: Sealed | None) -> str | None:
     return None if secret is None else secret.reveal()
 
 
-def _differs(application: ExternalApplication, sent: str) -> bool:
-    try:
-        return _revealed(application.refresh_token) != sent
-    except UnreadableSecret:
-        return True
+def _ciphertext(secret: Sealed | None) -> str | None:
+    return None if secret is None else secret.ciphertext
 
 
 def _outcome_unknown(error: SalesforceError) -> SalesforceError:

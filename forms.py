@@ -8,7 +8,7 @@ from wtforms import BooleanField, Field, PasswordField, StringField, SubmitField
 from wtforms.validators import DataRequired, Length, ValidationError
 
 from models import LONGEST_TEXT, ExternalApplication, name_key
-from salesforce import DomainError, parse_domain, parse_https_url
+from salesforce import DomainError, SalesforceDomain, parse_domain, parse_https_url
 
 LONGEST_KEY = 2_000
 """Bytes of a folded name; a PostgreSQL index takes no more than 2,704."""
@@ -37,8 +37,10 @@ class ApplicationForm(FlaskForm):  # type: ignore[misc]
     """Create or edit an External Application.
 
     The Consumer Secret is write-only: it is never put into the form, and left
-    empty it keeps the stored one.
+    empty it keeps the stored one. `stored` is the record that is edited.
     """
+
+    stored: ExternalApplication | None = None
 
     application_name = StringField(
         "Application Name",
@@ -93,6 +95,17 @@ class ApplicationForm(FlaskForm):  # type: ignore[misc]
             self.domain = parse_domain(field.data)
         except DomainError as error:
             raise ValidationError(str(error)) from None
+
+    def validate_consumer_secret(self, field: Field) -> None:
+        """Let nobody read the stored secret by having it sent to a host of theirs."""
+        domain: SalesforceDomain | None = getattr(self, "domain", None)
+        if field.data or not domain or not self.stored:
+            return
+        if self.stored.consumer_secret and domain.kin != self.stored.domain.kin:
+            raise ValidationError(
+                "The Salesforce Domain was changed to one of somebody else. Type the"
+                " secret again if it is to be sent there."
+            )
 
     def validate_callback_url(self, field: Field) -> None:
         try:

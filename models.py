@@ -37,6 +37,7 @@ from sqlalchemy.sql.expression import ColumnElement, Exists, FromClause
 from sqlalchemy.types import TypeDecorator
 
 from salesforce import (
+    Client,
     SalesforceDomain,
     SalesforceError,
     State,
@@ -49,6 +50,11 @@ LONGEST_TEXT = 255
 LONGEST_RESPONSE = 32_768
 """Characters of the Authorization Server Response that a record keeps."""
 LARGEST_ID = 2**63 - 1
+ANOTHERS = "The stored refresh token is not known to be of the user who logged in."
+MOVED = (
+    "The Salesforce Domain or the Client ID was changed: the stored token belongs to"
+    " the ones before."
+)
 
 log = logging.getLogger(__name__)
 
@@ -138,6 +144,10 @@ class ExternalApplication(Model):
     access_token: Mapped[Sealed | None] = mapped_column(Encrypted)
     refresh_token: Mapped[Sealed | None] = mapped_column(Encrypted)
     refresh_token_rotates: Mapped[bool] = mapped_column(default=False)
+    refresh_token_domain: Mapped[str | None] = mapped_column(String(LONGEST_TEXT))
+    refresh_token_client_id: Mapped[str | None] = mapped_column(String(LONGEST_TEXT))
+    refresh_token_problem: Mapped[str | None] = mapped_column(Text)
+    """Why it must not be sent: the org ended the grant, or may have replaced it."""
     instance_url: Mapped[str | None] = mapped_column(String(LONGEST_TEXT))
     identity_url: Mapped[str | None] = mapped_column(String(LONGEST_TEXT))
     organization_id: Mapped[str | None] = mapped_column(String(64))
@@ -259,13 +269,6 @@ class ExternalApplication(Model):
             self.salesforce_domain,
             self.client_id,
         )
-        if moved and self.refresh_token is not None:
-            self.state = State.LOGIN_REQUIRED
-            self.last_error = (
-                "The Salesforce Domain or the Client ID was changed:"
-                " the stored refresh token belongs to the ones before."
-            )
-            self.last_error_code, self.last_error_at = "<record changed>", now()
         self.application_name = application_name
         self.salesforce_domain = str(salesforce_domain)
         self.client_id = client_id
@@ -276,16 +279,46 @@ class ExternalApplication(Model):
         self.requested_scopes = requested_scopes
         self.prompt_login = prompt_login
         self.changed_at = now()
+        if moved and self.access_token is not None:
+            self._note_the_move()
+
+    def _note_the_move(self) -> None:
+        back = self.refresh_token_is_from_here
+        self.state = State.CONNECTED if back else State.LOGIN_REQUIRED
+        self.last_error = None if back else MOVED
+        self.last_error_code = None if back else "<record changed>"
+        self.last_error_at = None if back else now()
+
+    @property
+    def refresh_token_is_from_here(self) -> bool:
+        """Whether the refresh token came from this very app at this very host."""
+        return (self.refresh_token_domain, self.refresh_token_client_id) == (
+            self.salesforce_domain,
+            self.client_id,
+        )
 
     def receive_code(self, code: str) -> None:
         """Keep an authorization code that is about to be exchanged."""
         self.oauth_code, self.oauth_code_received_at = seal(code), now()
         self.oauth_code_used_at = None
 
-    def store_token(self, answer: TokenAnswer, lane: Lane, reason: str) -> None:
-        """Take over a token; what the answer does not bring stays as it was."""
+    def store_token(
+        self, answer: TokenAnswer, client: Client, lane: Lane, reason: str
+    ) -> None:
+        """Take over a token; what the answer does not bring stays as it was.
+
+        `client` is the app that asked. If the record was moved to another one
+        meanwhile, only the refresh token is kept, as the other's.
+        """
         if answer.refresh_token:
-            self._keep_refresh_token(answer.refresh_token, rotated=lane is Lane.SILENT)
+            self._keep_refresh_token(answer.refresh_token, client, lane)
+        elif lane is Lane.BROWSER and not self._is_of_this_user(answer):
+            self.refresh_token_problem = ANOTHERS
+        if (str(client.domain), client.client_id) != (
+            self.salesforce_domain,
+            self.client_id,
+        ):
+            return
         self.access_token = seal(answer.access_token)
         self.instance_url = answer.instance_url or self.instance_url
         self.granted_scopes = answer.scope or self.granted_scopes
@@ -302,25 +335,37 @@ class ExternalApplication(Model):
         self.state, self.lane, self.lane_reason = State.CONNECTED, lane, reason
         self.last_error = self.last_error_code = self.last_error_at = None
 
-    def keep_failure(self, error: SalesforceError) -> None:
+    def keep_failure(
+        self, error: SalesforceError, client: Client | None, lane: Lane
+    ) -> None:
         """Note a failure. The token that was there stays there."""
-        if error.refresh_token:
-            self._keep_refresh_token(error.refresh_token, rotated=True)
+        if error.refresh_token and client:
+            self._keep_refresh_token(error.refresh_token, client, lane)
         if error.state is not None:
             self.state = error.state
+        if error.state in (State.LOGIN_REQUIRED, State.OUTCOME_UNKNOWN):
+            self.refresh_token_problem = str(error)
         self.last_error, self.last_error_code = str(error), error.code[:LONGEST_TEXT]
         self.last_error_at = now()
         if error.response is not None:
             self.authorization_server_response = error.response[:LONGEST_RESPONSE]
 
-    def _keep_refresh_token(self, refresh_token: str, *, rotated: bool) -> None:
-        if rotated and self.refresh_token is not None:
+    def _keep_refresh_token(
+        self, refresh_token: str, client: Client, lane: Lane
+    ) -> None:
+        if lane is Lane.SILENT and self.refresh_token is not None:
             try:
                 changed = self.refresh_token.reveal() != refresh_token
             except UnreadableSecret:
                 changed = False
             self.refresh_token_rotates = self.refresh_token_rotates or changed
         self.refresh_token = seal(refresh_token)
+        self.refresh_token_domain = str(client.domain)
+        self.refresh_token_client_id = client.client_id
+        self.refresh_token_problem = None
+
+    def _is_of_this_user(self, answer: TokenAnswer) -> bool:
+        return answer.organization_and_user == (self.organization_id, self.user_id)
 
 
 class PendingAuthorization(Model):

@@ -13,6 +13,7 @@ from salesforce import State
 blueprint = Blueprint("applications", __name__)
 
 UNPROCESSABLE = 422
+NOT_THERE = "There is no such record. It may have been deleted."
 View = str | Response | tuple[str, int]
 
 
@@ -37,29 +38,38 @@ def new() -> View:
 
 @blueprint.get("/applications/<id:application_id>")
 def show(application_id: int) -> View:
-    application = db.get_or_404(ExternalApplication, application_id)
+    application = _load(application_id)
     return render_template("applications/show.html", **panel_context(application))
 
 
 @blueprint.route("/applications/<id:application_id>/edit", methods=["GET", "POST"])
 def edit(application_id: int) -> View:
-    application = db.get_or_404(ExternalApplication, application_id)
+    application = _load(application_id)
     form = ApplicationForm(data=application.description())
+    form.stored = application
     if form.validate_on_submit() and _save(form, application):
         return redirect(_page_of(application), SEE_OTHER)
     page = render_template("applications/edit.html", form=form, application=application)
     return page, _status(form)
 
 
-@blueprint.route("/applications/<id:application_id>/delete", methods=["GET", "POST"])
+@blueprint.get("/applications/<id:application_id>/delete")
+def confirm_delete(application_id: int) -> View:
+    application = _load(application_id)
+    return render_template("applications/delete.html", application=application)
+
+
+@blueprint.post("/applications/<id:application_id>/delete")
 def delete(application_id: int) -> View:
-    application = db.get_or_404(ExternalApplication, application_id)
-    if request.method == "GET":
-        return render_template("applications/delete.html", application=application)
+    application = _load(application_id)
     flash(f"{application.application_name} was deleted.")
     db.session.delete(application)
     db.session.commit()
     return redirect(url_for(".index"), SEE_OTHER)
+
+
+def _load(application_id: int) -> ExternalApplication:
+    return db.get_or_404(ExternalApplication, application_id, description=NOT_THERE)
 
 
 def _save(form: ApplicationForm, application: ExternalApplication) -> bool:

@@ -2,7 +2,16 @@
 
 import secrets
 
-from flask import Blueprint, flash, redirect, render_template, request, session, url_for
+from flask import (
+    Blueprint,
+    abort,
+    flash,
+    redirect,
+    render_template,
+    request,
+    session,
+    url_for,
+)
 from werkzeug.wrappers import Response
 
 import engine
@@ -17,7 +26,9 @@ BROWSER_BYTES = 32
 
 @blueprint.post("/applications/<id:application_id>/authorization")
 def create(application_id: int) -> Response:
-    application = db.get_or_404(ExternalApplication, application_id)
+    application = db.get_or_404(
+        ExternalApplication, application_id, description=engine.GONE
+    )
     browser = session.setdefault("browser", secrets.token_urlsafe(BROWSER_BYTES))
     outcome = engine.get_token(application, browser)
     if outcome.login_url:
@@ -27,6 +38,8 @@ def create(application_id: int) -> Response:
 
 @blueprint.get("/callback")
 def callback() -> Response:
+    if request.method == "HEAD":  # Flask routes it here; it must not use a login up
+        abort(405)
     application = engine.finish_login(request.args, session.get("browser", ""))
     if application.last_error is None:
         flash("Logged in: a new access token is stored.")

@@ -45,6 +45,18 @@ PATHLESS_HOSTS = (
 """Hosts whose OAuth endpoints stand at the root: a pasted path is a page's."""
 
 
+SALESFORCE_HOSTS = (
+    ".salesforce.com",
+    ".force.com",
+    ".cloudforce.com",
+    ".my.site.com",
+    ".salesforce.mil",
+    ".crmforce.mil",
+    ".sfcrmproducts.cn",
+)
+"""Hosts that only Salesforce serves (the list of sfdx-core, and sites)."""
+
+
 class DomainError(ValueError):
     """What was typed is no Salesforce Domain; the message says why."""
 
@@ -73,6 +85,14 @@ class SalesforceDomain:
     @property
     def is_loopback(self) -> bool:
         return is_loopback(self.host)
+
+    @property
+    def kin(self) -> str:
+        """Whose host this is: Salesforce's, this machine's, or that of its name."""
+        if self.is_loopback:
+            return "loopback"
+        ours = self.host.endswith(SALESFORCE_HOSTS)
+        return "salesforce" if ours else self.host
 
     @property
     def origin(self) -> str:

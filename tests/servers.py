@@ -35,14 +35,14 @@ class PracticeOrg:
             f"{self.address}/switchboard/revocation", timeout=5
         ).raise_for_status()
 
-    def log_in(self, url: str, decision: str = "allow") -> str:
+    def log_in(self, url: str, decision: str = "allow", **user: str) -> str:
         """Do at the login page what a person does; return where it leads back to."""
         with requests.Session() as browser:
             query = url.partition("?")[2]
             assert "Log in" in browser.get(url, timeout=5).text
             answer = browser.post(
                 f"{self.address}/login?{query}",
-                data=USER,
+                data=USER | user,
                 allow_redirects=False,
                 timeout=5,
             )

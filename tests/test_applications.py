@@ -166,6 +166,40 @@ def test_an_edit_with_an_empty_secret_keeps_the_stored_one(
         assert application.consumer_secret.reveal() == SECRET
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "kept"),
+    [
+        ("acme.my.salesforce.com", "acme--uat.sandbox.my.salesforce.com", True),
+        ("login.salesforce.com", "acme.my.site.com/partners", True),
+        ("http://127.0.0.1:8001", "http://localhost:9000", True),
+        ("sso.example.com", "sso.example.com/other", True),
+        ("acme.my.salesforce.com", "acme.my.salesforce.com.evil.example", False),
+        ("acme.my.salesforce.com", "http://127.0.0.1:8001", False),
+        ("sso.example.com", "evil.example.com", False),
+    ],
+)
+def test_a_stored_secret_goes_to_no_host_of_somebody_else(
+    app: Flask, client: StrictClient, before: str, after: str, *, kept: bool
+) -> None:
+    add_application(app, salesforce_domain=before)
+    form = FORM | {"salesforce_domain": after, "consumer_secret": ""}
+    page = client.submit("/applications/1/edit", **form)
+    assert page.status_code == (303 if kept else 422)
+    if not kept:
+        assert "Type the secret again" in page.text.replace("\n", " ")
+        form |= {"consumer_secret": "typed-again"}
+        assert client.submit("/applications/1/edit", **form).status_code == 303
+
+
+@pytest.mark.parametrize("path", ["/applications/1/delete", "/callback?state=x&code=y"])
+def test_a_look_at_the_headers_changes_nothing(
+    app: Flask, client: StrictClient, path: str
+) -> None:
+    add_application(app)
+    assert client.head(path).status_code in (200, 405)
+    assert count(app) == 1
+
+
 def test_an_edit_may_not_take_anothers_name(app: Flask, client: StrictClient) -> None:
     add_application(app)
     add_application(app, application_name="Other")

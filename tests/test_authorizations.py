@@ -442,23 +442,87 @@ def test_no_connection_to_the_database_is_held_while_the_org_is_asked(
 def test_a_grant_that_was_replaced_meanwhile_is_not_called_dead(
     app: Flask, client: StrictClient, org: PracticeOrg
 ) -> None:
-    with slow_click(client, org), app.app_context():
-        record = db.session.get_one(ExternalApplication, 1)
-        record.refresh_token = vault.seal("another-click-stored-this")
-        db.session.commit()
+    with slow_click(client, org):
+        org.switch()
+        another = app.test_client()
+        assert isinstance(another, StrictClient)
+        assert another.submit(CLICK, htmx=True).status_code == 200
+        newer = secrets_of(app)
         org.revoke_all()
     assert load(app, 1).state is State.CONNECTED
-    assert secrets_of(app)["refresh"] == "another-click-stored-this"
+    assert load(app, 1).last_error is None
+    assert secrets_of(app) == newer
 
 
-def test_a_changed_client_id_does_not_send_the_old_refresh_token(
+def edit(app: Flask, client: StrictClient, **changes: str) -> None:
+    form = load(app, 1).description() | {"prompt_login": "y"} | changes
+    assert client.submit("/applications/1/edit", **form).status_code == 303
+
+
+FAILED_LOGINS = ["error=redirect_uri_mismatch", "error=server_error", "code=x"]
+
+
+@pytest.mark.parametrize("ending", FAILED_LOGINS)
+def test_a_refresh_token_goes_to_no_other_app_whatever_happens_in_between(
+    app: Flask, client: StrictClient, org: PracticeOrg, ending: str
+) -> None:
+    connect(client, org)
+    edit(app, client, client_id="another")
+    assert load(app, 1).state is State.LOGIN_REQUIRED
+    state = parse_qs(urlsplit(begin(client)).query)["state"][0]
+    client.get(f"/callback?state={state}&{ending}")
+    asked = len(org.token_requests)
+    assert "client_id=another" in begin(client)
+    assert len(org.token_requests) == asked
+
+
+def test_a_record_that_is_moved_back_has_its_refresh_token_again(
     app: Flask, client: StrictClient, org: PracticeOrg
 ) -> None:
     connect(client, org)
-    asked = len(org.token_requests)
-    form = load(app, 1).description() | {"client_id": "another", "prompt_login": "y"}
-    client.submit("/applications/1/edit", **form)
+    edit(app, client, client_id="another")
+    edit(app, client, client_id=CLIENT_ID)
+    assert load(app, 1).state is State.CONNECTED
+    assert client.submit(CLICK, htmx=True).status_code == 200
+
+
+def test_an_answer_for_the_app_before_is_kept_as_that_ones(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    with slow_click(client, org):
+        edit(app, client, client_id="another")
+    assert load(app, 1).state is State.LOGIN_REQUIRED
     assert "client_id=another" in begin(client)
+
+
+@pytest.mark.parametrize("ending", FAILED_LOGINS)
+def test_a_doubtful_refresh_token_stays_doubtful_after_a_failed_login(
+    app: Flask, client: StrictClient, org: PracticeOrg, ending: str
+) -> None:
+    connect(client, org)
+    org.switch(rotation=True)
+    client.submit(CLICK, htmx=True)
+    org.switch(rotation=True, fault="lost_answer", times=1)
+    client.submit(CLICK, htmx=True)
+    state = parse_qs(urlsplit(begin(client)).query)["state"][0]
+    client.get(f"/callback?state={state}&{ending}")
+    asked = len(org.token_requests)
+    begin(client)
+    assert len(org.token_requests) == asked
+
+
+def test_a_login_as_another_user_does_not_bring_back_the_first_ones_token(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    connect(client, org)
+    change(app, refresh_token_problem="The org ended the grant.")
+    org.revoke_all()
+    edit(app, client, requested_scopes="api")  # then no refresh token comes
+    url = org.log_in(begin(client), username="integration@practice.example")
+    come_back(client, url)
+    assert load(app, 1).user_id == "005000000000002AAA"
+    asked = len(org.token_requests)
+    begin(client)
     assert len(org.token_requests) == asked
 
 
