@@ -7,9 +7,10 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 from flask_migrate import upgrade
-from sqlalchemy import inspect
+from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
 from app import create_app
@@ -40,10 +41,11 @@ def main() -> int:
                 "The database cannot be used, see ORGDESK_DATABASE_URL:"
                 f" {str(error.orig).strip()}"
             ) from None
-        processes += [_start_practice_org(settings), _start_orgdesk(settings)]
+        processes.append(_start_practice_org(settings))
+        processes.append(_start_orgdesk(settings))
         _wait_until_up(processes, settings)
         print(
-            f"Orgdesk:      http://localhost:{settings.port}\n"
+            f"Orgdesk:      {_address(settings)}\n"
             f"Practice org: http://{PRACTICE_HOST}:{settings.practice_port}\n"
             "Next: open Orgdesk, choose Practice Org, press Refresh Access Token."
             " Ctrl-C stops both.",
@@ -71,8 +73,9 @@ def _refuse_used_ports(settings: Settings) -> None:
                 line.bind((host, port))
             except OSError as error:
                 raise SettingError(
-                    f"Port {port} cannot be used ({error.strerror})."
-                    f" Set {setting} to another: {setting}={port + 10} make run"
+                    f"Port {port} cannot be used ({error.strerror}). Orgdesk may be"
+                    f" running already; if not, choose another: {setting}={port + 10}"
+                    " make run"
                 ) from None
     if settings.port == settings.practice_port:
         raise SettingError("ORGDESK_PORT and ORGDESK_PRACTICE_PORT are the same.")
@@ -93,11 +96,10 @@ def _family(host: str) -> socket.AddressFamily:
 
 
 def _prepare(settings: Settings) -> None:
-    """Bring the database up to date; a new one gets the record of the practice org."""
+    """Bring the database up to date; with a new practice org its record comes in."""
     with create_app().app_context():
-        new = not inspect(db.engine).has_table(ExternalApplication.__tablename__)
         upgrade()
-        if new:
+        if not _practice_database(settings).exists() and not _any_application():
             application = ExternalApplication()
             application.describe(
                 application_name="Practice Org",
@@ -114,9 +116,20 @@ def _prepare(settings: Settings) -> None:
             db.session.commit()
 
 
+def _practice_database(settings: Settings) -> Path:
+    return settings.instance / "practice_org.db"
+
+
+def _any_application() -> bool:
+    return bool(db.session.scalar(select(ExternalApplication.id).limit(1)))
+
+
+def _address(settings: Settings) -> str:
+    return settings.external_url or f"http://localhost:{settings.port}"
+
+
 def _callback_url(settings: Settings) -> str:
-    base = settings.external_url or f"http://localhost:{settings.port}"
-    return f"{base}/callback"
+    return f"{_address(settings)}/callback"
 
 
 def _start_practice_org(settings: Settings) -> subprocess.Popen[bytes]:
@@ -125,7 +138,7 @@ def _start_practice_org(settings: Settings) -> subprocess.Popen[bytes]:
             *(sys.executable, "-m", "practice_org"),
             *("--port", str(settings.practice_port)),
             *("--callback-url", _callback_url(settings)),
-            *("--database", str(settings.instance / "practice_org.db")),
+            *("--database", str(_practice_database(settings))),
         ]
     )
 
@@ -137,10 +150,7 @@ def _start_orgdesk(settings: Settings) -> subprocess.Popen[bytes]:
     ]
     return subprocess.Popen(
         [
-            *(sys.executable, "-m", "gunicorn", "--threads", "8"),
-            # A page of the list by name has a name in its address.
-            *("--limit-request-line", "8190"),
-            *("--log-level", "warning", "--no-control-socket"),
+            *(sys.executable, "-m", "gunicorn", "--log-level", "warning"),
             *(f"--bind={address}" for address in addresses),
             "app:create_app()",
         ]

@@ -191,6 +191,14 @@ def test_a_callback_that_says_two_things_or_none_is_refused(
     assert len(org.token_requests) == asked
 
 
+def test_a_look_at_the_callbacks_headers_uses_nothing_up(
+    client: StrictClient, org: PracticeOrg
+) -> None:
+    url = org.log_in(begin(client))
+    assert client.head(f"/callback?{urlsplit(url).query}").status_code == 405
+    assert come_back(client, url).status_code == 303
+
+
 def test_an_expired_state(app: Flask, client: StrictClient, org: PracticeOrg) -> None:
     url = org.log_in(begin(client))
     with app.app_context():

@@ -1,17 +1,21 @@
 """`make run`, as a newcomer meets it: three lines, a clear no, a clean end."""
 
 import os
+import re
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import requests
 
-from tests.servers import ROOT, free_port
+from tests.servers import ROOT, PracticeOrg, free_port
 
 
 @pytest.fixture
@@ -91,6 +95,55 @@ def test_keys_are_for_the_owner_alone(env: dict[str, str]) -> None:
     assert instance.stat().st_mode & 0o777 == 0o700
     for name in ("vault.key", "secret.key"):
         assert (instance / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_the_practice_record_comes_to_a_database_that_is_migrated_already(
+    env: dict[str, str],
+) -> None:
+    migrate = [sys.executable, "-m", "flask", "--app", "app", "db", "upgrade"]
+    subprocess.run(migrate, cwd=ROOT, env=env, check=True)
+    stop(start(env))
+    path = Path(env["ORGDESK_INSTANCE"]) / "orgdesk.db"
+    with sqlite3.connect(path) as database:
+        rows = database.execute("SELECT application_name FROM external_application")
+        assert rows.fetchall() == [("Practice Org",)]
+
+
+def test_a_forwarded_scheme_is_not_believed_and_slow_orgs_block_nobody(
+    env: dict[str, str], ports: tuple[int, int]
+) -> None:
+    running = start(env)
+    wait_until_up(running)
+    address, org = f"http://localhost:{ports[0]}", PracticeOrg(ports[1])
+    headers = {"X-Forwarded-Proto": "https"}
+    page = requests.get(f"{address}/applications/new", headers=headers, timeout=5)
+    assert f'value="{address}/callback"' in page.text
+    with requests.Session() as browser, ThreadPoolExecutor(20) as pool:
+        form = {"csrf_token": csrf(browser, address)}
+        click = f"{address}/applications/1/authorization"
+        login = browser.post(click, data=form, allow_redirects=False, timeout=5)
+        browser.get(org.log_in(login.headers["Location"]), timeout=5)
+        org.switch(fault="slow", seconds=3)
+        clicks = [pool.submit(browser.post, click, form, timeout=30) for _ in range(20)]
+        wait_until(lambda: org.waiting == 20)
+        assert requests.get(address, timeout=2).ok
+        assert all(click.result().ok for click in clicks)
+    os.killpg(running.pid, signal.SIGINT)
+    running.communicate(timeout=20)
+
+
+def csrf(browser: requests.Session, address: str) -> str:
+    page = browser.get(f"{address}/applications/new", timeout=5)
+    found = re.search(r'name="csrf_token"[^>]* value="([^"]+)"', page.text)
+    assert found
+    return found[1]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("setting", ["ORGDESK_PORT", "ORGDESK_PRACTICE_PORT"])

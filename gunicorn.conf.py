@@ -1,0 +1,12 @@
+"""How gunicorn serves Orgdesk; it reads this file where it is started.
+
+A click that waits for an org holds a thread for up to 20 seconds, so there are
+many: a slow org must not keep the pages from others.
+"""
+
+threads = 64
+limit_request_line = 8190
+"""Bytes: a page of the list by name has a name in its address."""
+forwarded_allow_ips = ""
+"""Nobody's X-Forwarded-Proto is believed here; ORGDESK_PROXIES has its say later."""
+control_socket_disable = True
