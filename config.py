@@ -103,18 +103,20 @@ def _read(environ: Mapping[str, str], instance: Path) -> Settings:
 
 
 def _vault_keys(environ: Mapping[str, str], instance: Path) -> tuple[str, ...]:
-    text = environ.get("ORGDESK_VAULT_KEYS") or _kept_in(
-        instance / "vault.key", lambda: Fernet.generate_key().decode()
-    )
+    source, text = "ORGDESK_VAULT_KEYS", environ.get("ORGDESK_VAULT_KEYS")
+    if not text:
+        path = instance / "vault.key"
+        source = str(path)
+        text = _kept_in(path, lambda: Fernet.generate_key().decode())
     keys = tuple(text.replace(",", " ").split())
     for position, key in enumerate(keys, start=1):
         if not FERNET_KEY.fullmatch(key):
             raise SettingError(
-                f"ORGDESK_VAULT_KEYS: key {position} is not a Fernet key"
+                f"{source}: key {position} is not a Fernet key"
                 " (32 bytes as URL-safe base64)"
             )
     if not keys:
-        raise SettingError("ORGDESK_VAULT_KEYS holds no key")
+        raise SettingError(f"{source} holds no key")
     return keys
 
 

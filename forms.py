@@ -4,12 +4,22 @@ import re
 import unicodedata
 
 from flask_wtf import FlaskForm
-from wtforms import BooleanField, Field, PasswordField, StringField, SubmitField
+from wtforms import (
+    BooleanField,
+    Field,
+    HiddenField,
+    PasswordField,
+    StringField,
+    SubmitField,
+)
 from wtforms.validators import DataRequired, Length, ValidationError
 
 from models import LONGEST_TEXT, ExternalApplication, name_key
 from salesforce import DomainError, SalesforceDomain, parse_domain, parse_https_url
 
+UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+JOINERS = "\u200c\u200d"
+"""Scripts and emoji need these two, which cannot be seen either."""
 LONGEST_KEY = 2_000
 """Bytes of a folded name; a PostgreSQL index takes no more than 2,704."""
 VISIBLE = re.compile(r"[\x21-\x7e]*")
@@ -80,13 +90,18 @@ class ApplicationForm(FlaskForm):  # type: ignore[misc]
         "Scopes", filters=[_one_line], validators=[Length(max=LONGEST_TEXT)]
     )
     prompt_login = BooleanField("Ask for the login every time", default=True)
+    changed_at = HiddenField()
+    """When the record had last been changed, as the form was opened."""
     save = SubmitField("Save")
 
     def validate_application_name(self, field: Field) -> None:
-        if any(
-            unicodedata.category(character) in ("Cc", "Cs") for character in field.data
-        ):
-            raise ValidationError("There is a control character in it.")
+        seen = [character for character in field.data if character not in JOINERS]
+        if any(unicodedata.category(character) in UNSEEN for character in seen):
+            raise ValidationError(
+                "There is a control character in it, or another that nobody can see."
+            )
+        if not seen:
+            raise ValidationError("Give it a name.")
         if len(name_key(field.data).encode("utf-8", "replace")) > LONGEST_KEY:
             raise ValidationError("This is too long once its characters are spelt out.")
 
@@ -117,6 +132,16 @@ class ApplicationForm(FlaskForm):  # type: ignore[misc]
         if not SCOPES.fullmatch(field.data):
             raise ValidationError(
                 "Scopes are words like api refresh_token, with spaces between."
+            )
+
+    def validate_changed_at(self, field: Field) -> None:
+        """Let nobody undo what somebody else saved meanwhile without knowing it."""
+        current = self.stored.changed_at.isoformat() if self.stored else ""
+        if field.data and field.data != current:
+            field.data = current
+            raise ValidationError(
+                "This record was saved by somebody else, or in another tab, after you"
+                " opened this form. Save again to replace what was saved there."
             )
 
     def apply_to(self, application: ExternalApplication) -> None:

@@ -247,6 +247,7 @@ class ExternalApplication(Model):
             "callback_url": self.callback_url,
             "requested_scopes": self.requested_scopes,
             "prompt_login": self.prompt_login,
+            "changed_at": self.changed_at.isoformat(),
         }
 
     def describe(

@@ -22,6 +22,8 @@ LONGEST_TOKEN = 16_384
 LONGEST_URL = 255
 LONGEST_SCOPE = 4_096
 LONGEST_CODE = 80
+UNMISTAKABLE = 16
+"""Characters of a secret that stands in no scope or address by chance."""
 LONGEST_LIFETIME = 10 * 365 * 24 * 3600
 """Seconds; RFC 6749 sets no bound, an honest server stays far below this one."""
 
@@ -36,6 +38,8 @@ VISIBLE = re.compile(r"[\x21-\x7e]+")
 SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*")
 """RFC 6749, section 3.3."""
 DIGITS = re.compile(r"[0-9]{1,15}")
+WAIT = re.compile(r"[0-9]{1,5}")
+"""Seconds that a person may be told to wait: about a day."""
 IDENTITY = re.compile(r"/([A-Za-z0-9_-]{1,64})/([A-Za-z0-9_-]{1,64})/?\Z")
 """The end of an identity URL: organization, then user."""
 T = TypeVar("T")
@@ -90,11 +94,12 @@ def read_token_answer(
         fields = _fields(body)
         if "error" in fields:
             raise _Unusable("it has a token's status, and an error in it")
-        return _token(fields, response)
+        return _token(fields, response, secrets)
     except _Unusable as problem:
         rescued = _rescued_refresh_token(body)
         raise SalesforceError(
-            f"The org's answer cannot be used: {problem}. The token is as it was.",
+            f"The org's answer cannot be used: {problem}."
+            " The access token is as it was.",
             state=State.UNREACHABLE,
             code="<unusable answer>",
             response=response,
@@ -132,7 +137,7 @@ def _refuse_status(
 
 def _outage(status: int, headers: Mapping[str, str], response: str) -> SalesforceError:
     wait = headers.get("Retry-After", "")
-    later = f"in {wait} seconds" if DIGITS.fullmatch(wait) else "later"
+    later = f"in {wait} seconds" if WAIT.fullmatch(wait) else "later"
     why = "asks for fewer requests" if status == TOO_MANY_REQUESTS else "is not well"
     return SalesforceError(
         f"The org {why} (HTTP {status}). Try again {later}.",
@@ -176,21 +181,31 @@ def _no_constant(name: str) -> Never:
     raise ValueError(f"{name} is not JSON")
 
 
-def _token(fields: dict[str, object], response: str) -> TokenAnswer:
+def _token(
+    fields: dict[str, object], response: str, secrets: Collection[str]
+) -> TokenAnswer:
     token_type = _text(fields, "token_type", VISIBLE, LONGEST_CODE) or "Bearer"
     if token_type.lower() != "bearer":
         raise _Unusable("its token_type is not Bearer")
     access_token = _text(fields, "access_token", VISIBLE, LONGEST_TOKEN)
     if access_token is None:
         raise _Unusable("there is no access_token in it")
+    refresh_token = _text(fields, "refresh_token", VISIBLE, LONGEST_TOKEN)
     instance_url = _url(fields, "instance_url")
+    identity_url = _url(fields, "id")
+    scope = _text(fields, "scope", SCOPE, LONGEST_SCOPE)
+    hidden = {*secrets, access_token, refresh_token or ""}
+    hidden = {secret for secret in hidden if len(secret) >= UNMISTAKABLE}
+    for shown in (instance_url, identity_url, scope):
+        if shown and redact(shown, hidden) != shown:
+            raise _Unusable("there is a secret in a field that is shown")
     return TokenAnswer(
         access_token=access_token,
-        refresh_token=_text(fields, "refresh_token", VISIBLE, LONGEST_TOKEN),
+        refresh_token=refresh_token,
         instance_url=instance_url and instance_url.rstrip("/"),
-        identity_url=_url(fields, "id"),
+        identity_url=identity_url,
         issued_at=_number(fields, "issued_at", _moment),
-        scope=_text(fields, "scope", SCOPE, LONGEST_SCOPE),
+        scope=scope,
         expires_in=_number(fields, "expires_in", _lifetime),
         response=response,
     )

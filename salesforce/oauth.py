@@ -23,7 +23,6 @@ from salesforce.hosts import SalesforceDomain
 from salesforce.states import State
 from salesforce.transport import (
     ADAPTER,
-    DEADLINE,
     AnswerTooLarge,
     DeadlinePassed,
     NoAnswer,
@@ -176,7 +175,7 @@ def _what_failed(failure: NoAnswer) -> tuple[str, str]:
     if isinstance(cause, AnswerTooLarge):
         return "<too large>", "The org's answer is too large to be a token."
     if failure.sent and isinstance(cause, DeadlinePassed | requests.Timeout):
-        return "<timeout>", f"The org did not answer within {DEADLINE} seconds."
+        return "<timeout>", "The org did not answer in time."
     if failure.sent:
         return "<lost>", "The connection broke before the org's answer was there."
     if isinstance(cause, requests.exceptions.SSLError):

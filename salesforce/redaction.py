@@ -19,11 +19,15 @@ SECRET_FIELDS = frozenset(
         "client_assertion",
         "device_code",
         "password",
+        "session_id",
     }
 )
+SEPARATORS = re.compile(r"[_\s-]")
+SECRET_NAMES = frozenset(SEPARATORS.sub("", name) for name in SECRET_FIELDS)
+"""The same without underscores: other servers write accessToken."""
+_NAMES = "|".join(sorted(SECRET_FIELDS)).replace("_", "[_-]?")
 LOOSE_FIELD = re.compile(
-    rf"""(\b({"|".join(sorted(SECRET_FIELDS))})\b["']?\s*[=:>]\s*["']?)([^\s"'<>&,;}}]+)""",
-    re.IGNORECASE,
+    rf"""(\b({_NAMES})\b["']?\s*[=:>]\s*["']?)([^\s"'<>&,;}}]+)""", re.IGNORECASE
 )
 """A secret field in text that is no JSON: a form, XML, JSON that was cut short."""
 TOKEN_SHAPES = re.compile(
@@ -55,8 +59,7 @@ def redact(text: str, secrets: Collection[str]) -> str:
     """Replace the given secrets, and whatever looks like a token, in `text`."""
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= SHORTEST_SECRET:
-            for spelling in _spellings(secret):
-                text = re.sub(spelling, _mark(secret), text)
+            text = re.sub(_spellings(secret), _mark(secret), text)
     return TOKEN_SHAPES.sub(lambda found: _mark(found[0]), text)
 
 
@@ -70,21 +73,20 @@ def printable(text: str) -> str:
     )
 
 
-def _spellings(secret: str) -> set[str]:
-    """Return patterns of the ways in which pages and addresses write `secret`."""
-    plain = {secret, html.escape(secret), html.escape(secret).replace("=", "&#61;")}
-    escaped = {quote(secret, safe=""), quote_plus(secret)}  # %3D or %3d
-    return {
-        *(re.escape(spelling) for spelling in plain),
-        *(f"(?i:{re.escape(spelling)})" for spelling in escaped),
-    }
+def _spellings(secret: str) -> str:
+    """Return a pattern of the ways in which pages and addresses write `secret`."""
+    page = html.escape(secret)
+    spellings = {secret, page, page.replace("=", "&#61;")}
+    spellings |= {quote(secret, safe=""), quote(secret), quote_plus(secret)}
+    longest_first = sorted(spellings, key=len, reverse=True)
+    return f"(?i:{'|'.join(map(re.escape, longest_first))})"
 
 
 def _secret_values(value: object) -> Iterator[str]:
     """Find what stands in secret fields: it may stand elsewhere as well."""
     if isinstance(value, dict):
         for name, inner in value.items():
-            if name in SECRET_FIELDS and isinstance(inner, str):
+            if _is_secret(name) and isinstance(inner, str):
                 yield inner
             yield from _secret_values(inner)
     elif isinstance(value, list):
@@ -92,12 +94,16 @@ def _secret_values(value: object) -> Iterator[str]:
             yield from _secret_values(inner)
 
 
+def _is_secret(name: str) -> bool:
+    return SEPARATORS.sub("", name).lower() in SECRET_NAMES
+
+
 def _redact_fields(value: object, secrets: Collection[str]) -> object:
     if isinstance(value, dict):
         return {
             redact(str(name), secrets): (
                 _mark(str(inner))
-                if name in SECRET_FIELDS and inner is not None
+                if _is_secret(name) and inner is not None
                 else _redact_fields(inner, secrets)
             )
             for name, inner in value.items()
@@ -121,4 +127,9 @@ def _mark(secret: str) -> str:
 
 def _odd(character: str) -> bool:
     code = ord(character)
-    return 0x7F <= code <= 0x9F or 0xD800 <= code <= 0xDFFF or code in (0x2028, 0x2029)
+    return (
+        0x7F <= code <= 0x9F
+        or 0xD800 <= code <= 0xDFFF
+        or 0x2028 <= code <= 0x202E  # line ends, and marks that turn text around
+        or 0x2066 <= code <= 0x2069
+    )

@@ -429,6 +429,15 @@ STATUSES = st.sampled_from([200, 200, 201, 302, 400, 400, 401, 429, 503]) | st.i
 )
 
 
+@pytest.mark.parametrize("name", ["scope", "instance_url", "id"])
+@pytest.mark.parametrize("secret", [CONSUMER_SECRET, TOKEN["access_token"]])
+def test_a_secret_in_a_field_that_is_shown_is_not_shown(name: str, secret: str) -> None:
+    value = f"api {secret}" if name == "scope" else f"https://org.example/{secret}"
+    with pytest.raises(SalesforceError, match="a secret in a field") as refusal:
+        read(json.dumps(TOKEN | {name: value}).encode(), 200)
+    assert secret not in str(refusal.value.response)
+
+
 @given(body=ANSWERS, status=STATUSES, wait=st.text(max_size=9))
 @example(body=b'{"error": "a\\ud800"}', status=400, wait="")
 @example(body=CONSUMER_SECRET.encode(), status=400, wait=CONSUMER_SECRET)

@@ -1,6 +1,7 @@
 """The pages of External Applications: list, new, show, edit, delete."""
 
 import logging
+import re
 import threading
 from typing import Any
 
@@ -81,6 +82,9 @@ def test_a_rewritten_domain_is_shown_as_what_it_became(client: StrictClient) -> 
         ("application_name", " ", "Give it a name."),
         ("application_name", "x" * 256, "longer than 255"),
         ("application_name", "a\x00b", "control character"),
+        ("application_name", "\u2060\u200b", "nobody can see"),
+        ("application_name", "acme\u202efdp", "nobody can see"),
+        ("application_name", "\u200d", "Give it a name."),
         ("application_name", "\ufdfa" * 255, "too long once"),
         ("salesforce_domain", "", "Type the host name"),
         ("salesforce_domain", "http://acme.my.salesforce.com", "Use https"),
@@ -198,6 +202,26 @@ def test_a_look_at_the_headers_changes_nothing(
     add_application(app)
     assert client.head(path).status_code in (200, 405)
     assert count(app) == 1
+
+
+def test_of_two_edits_at_once_the_second_is_told_of_the_first(
+    app: Flask, client: StrictClient
+) -> None:
+    add_application(app)
+    opened = re.search(r'name="changed_at"[^>]* value="([^"]+)"',
+                       client.get("/applications/1/edit").text)  # fmt: skip
+    assert opened
+    form = FORM | {"changed_at": opened[1]}
+    first = client.submit(
+        "/applications/1/edit", **form | {"application_name": "First"}
+    )
+    assert first.status_code == 303
+    second = client.submit(
+        "/applications/1/edit", **form | {"application_name": "Second"}
+    )
+    assert second.status_code == 422
+    assert "saved by somebody else" in second.text
+    assert load(app, 1).application_name == "First"
 
 
 def test_an_edit_may_not_take_anothers_name(app: Flask, client: StrictClient) -> None:

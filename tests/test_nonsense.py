@@ -13,7 +13,7 @@ from tests.conftest import StrictClient, add_application
 
 FIELDS = [
     "application_name", "salesforce_domain", "client_id", "consumer_secret",
-    "callback_url", "requested_scopes", "prompt_login",
+    "callback_url", "requested_scopes", "prompt_login", "changed_at",
 ]  # fmt: skip
 WORDS = st.one_of(
     st.text(max_size=300),

@@ -44,6 +44,12 @@ def test_a_secret_field_hides_whatever_it_holds(value: object) -> None:
     assert re.fullmatch(r"\(fingerprint [0-9a-f]{8}\)", answer(code=value)["code"])
 
 
+@pytest.mark.parametrize("name", ["accessToken", "Access_Token", "REFRESH-TOKEN"])
+def test_a_secret_field_is_known_by_any_servers_spelling(name: str) -> None:
+    assert answer(**{name: "any shape"}) == {name: mark("any shape")}
+    assert "opaque-value-1" not in redact_answer(f"{name}=opaque-value-1&a=b", ())
+
+
 def test_a_secret_field_that_is_null_says_so() -> None:
     assert answer(refresh_token=None) == {"refresh_token": None}
 
