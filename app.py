@@ -21,6 +21,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import IntegerConverter
 
 import headers
+import keys
 import vault
 from blueprints import applications, authorizations
 from config import read_settings
@@ -48,6 +49,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     https = settings.is_https
     app.config.from_mapping(
         SECRET_KEY=settings.secret_key,
+        SECRET_KEY_FALLBACKS=settings.secret_key_fallbacks,
         VAULT_KEYS=settings.vault_keys,
         SQLALCHEMY_DATABASE_URI=settings.database_url,
         EXTERNAL_URL=settings.external_url,
@@ -72,7 +74,11 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     db.init_app(app)
     Migrate(app, db)
     CSRFProtect(app)
-    vault.init_app(app, app.config["VAULT_KEYS"])
+    own_keys = app.config["VAULT_KEYS"] == settings.vault_keys
+    vault.init_app(
+        app, app.config["VAULT_KEYS"], settings.vault_key_file if own_keys else None
+    )
+    app.cli.add_command(keys.commands)
     app.register_blueprint(applications.blueprint)
     app.register_blueprint(authorizations.blueprint)
     app.register_error_handler(HTTPException, _error_page)

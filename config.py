@@ -42,16 +42,21 @@ class SettingError(Exception):
 class Settings:
     """The settings as typed values.
 
-    `vault_keys` are Fernet keys, newest first: the first one encrypts, all of
-    them decrypt. `external_url` is the address browsers reach Orgdesk under,
-    without a trailing slash, or None to take it from the request. `instance`
-    is the folder of the local database and keys. `proxies` is the number of
-    reverse proxies in front, whose X-Forwarded headers are believed.
+    `secret_key` signs cookies, and those that one of `secret_key_fallbacks`
+    signed are good as well. `vault_keys` are Fernet keys, newest first: the
+    first one encrypts, all of them decrypt. `vault_key_file` is the file they
+    stand in, or None where they stand in the environment. `external_url` is
+    the address browsers reach Orgdesk under, without a trailing slash, or None
+    to take it from the request. `instance` is the folder of the local database
+    and keys. `proxies` is the number of reverse proxies in front, whose
+    X-Forwarded headers are believed.
     """
 
     instance: Path
     secret_key: str
+    secret_key_fallbacks: list[str]
     vault_keys: tuple[str, ...]
+    vault_key_file: Path | None
     database_url: str
     external_url: str | None
     port: int
@@ -89,11 +94,14 @@ def read_settings(
 
 def _read(environ: Mapping[str, str], instance: Path) -> Settings:
     instance.mkdir(mode=0o700, parents=True, exist_ok=True)
+    vault_keys, vault_key_file = _vault_keys(environ, instance)
     return Settings(
         instance=instance,
         secret_key=environ.get("ORGDESK_SECRET_KEY")
         or _kept_in(instance / "secret.key", lambda: secrets.token_urlsafe(48)),
-        vault_keys=_vault_keys(environ, instance),
+        secret_key_fallbacks=environ.get("ORGDESK_SECRET_KEY_FALLBACKS", "").split(),
+        vault_keys=vault_keys,
+        vault_key_file=vault_key_file,
         database_url=_database_url(environ, instance),
         external_url=_external_url(environ),
         port=_port(environ, "ORGDESK_PORT", 8000),
@@ -102,12 +110,11 @@ def _read(environ: Mapping[str, str], instance: Path) -> Settings:
     )
 
 
-def _vault_keys(environ: Mapping[str, str], instance: Path) -> tuple[str, ...]:
-    source, text = "ORGDESK_VAULT_KEYS", environ.get("ORGDESK_VAULT_KEYS")
-    if not text:
-        path = instance / "vault.key"
-        source = str(path)
-        text = _kept_in(path, lambda: Fernet.generate_key().decode())
+def parse_vault_keys(text: str, source: str) -> tuple[str, ...]:
+    """Read Fernet keys, separated by commas or white space.
+
+    Raises `SettingError`, which names the `source`.
+    """
     keys = tuple(text.replace(",", " ").split())
     for position, key in enumerate(keys, start=1):
         if not FERNET_KEY.fullmatch(key):
@@ -118,6 +125,16 @@ def _vault_keys(environ: Mapping[str, str], instance: Path) -> tuple[str, ...]:
     if not keys:
         raise SettingError(f"{source} holds no key")
     return keys
+
+
+def _vault_keys(
+    environ: Mapping[str, str], instance: Path
+) -> tuple[tuple[str, ...], Path | None]:
+    if text := environ.get("ORGDESK_VAULT_KEYS"):
+        return parse_vault_keys(text, "ORGDESK_VAULT_KEYS"), None
+    path = Path(environ.get("ORGDESK_VAULT_KEY_FILE") or instance / "vault.key")
+    text = _kept_in(path, lambda: Fernet.generate_key().decode())
+    return parse_vault_keys(text, str(path)), path.absolute()
 
 
 def _kept_in(path: Path, make: Callable[[], str]) -> str:

@@ -11,7 +11,7 @@ LAYERS = (
     {"run"},
     {"app"},
     {"blueprints"},
-    {"forms", "headers", "listing", "responses"},
+    {"forms", "headers", "keys", "listing", "responses"},
     {"engine"},
     {"models"},
     {"salesforce", "vault"},

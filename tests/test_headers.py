@@ -68,6 +68,21 @@ def test_the_cookie_and_hsts_over_https(client_at: Any) -> None:
     assert 'value="https://orgdesk.example.com/callback"' in answer.text
 
 
+def test_a_cookie_signed_with_a_former_key_is_good_where_it_is_named(
+    client_at: Any,
+) -> None:
+    before = client_at(SECRET_KEY="before")
+    with before.session_transaction() as session:
+        session["browser"] = "one-and-the-same"
+    cookie = before.get_cookie("orgdesk")
+    assert cookie
+    for fallbacks, known in (("before older", True), ("", False)):
+        after = client_at(SECRET_KEY="after", SECRET_KEY_FALLBACKS=fallbacks)
+        after.set_cookie("orgdesk", cookie.value)
+        with after.session_transaction() as session:
+            assert ("browser" in session) is known
+
+
 @pytest.mark.parametrize(
     "host", ["evil.example.com", "localhost.evil.example.com", "a b"]
 )

@@ -1,0 +1,196 @@
+"""Keys are changed while Orgdesk serves, and nothing becomes unreadable."""
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from cryptography.fernet import Fernet
+from flask import Flask
+from sqlalchemy import select
+
+from app import create_app
+from models import ExternalApplication, db
+from tests.conftest import SECRET, add_application
+from tests.servers import ROOT
+from vault import fingerprint, key_ring, seal
+
+
+@pytest.fixture
+def app(
+    tmp_path: Path, empty_database: bytes, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Flask]:
+    """An app whose keys stand in its instance folder, as after `make run`."""
+    (tmp_path / "orgdesk.db").write_bytes(empty_database)
+    monkeypatch.setenv("ORGDESK_INSTANCE", str(tmp_path))
+    app = create_app({"TESTING": True})
+    yield app
+    with app.app_context():
+        db.engine.dispose()
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    return tmp_path / "vault.key"
+
+
+def run(app: Flask, *arguments: str) -> Result:
+    result = app.test_cli_runner().invoke(args=["keys", *arguments])
+    assert SECRET not in result.output
+    return result
+
+
+def revealed(app: Flask) -> set[str]:
+    with app.app_context():
+        rows = db.session.scalars(select(ExternalApplication)).all()
+        return {row.consumer_secret.reveal() for row in rows if row.consumer_secret}
+
+
+def test_status_counts_the_values_of_each_key(app: Flask, key_file: Path) -> None:
+    add_application(app)
+    old = key_file.read_text().strip()
+    new = Fernet.generate_key().decode()
+    key_file.write_text(f"{new}\n{old}\n")
+    add_application(app, application_name="Other")
+    output = run(app, "status").output
+    assert re.search(rf"{fingerprint(new)}  encrypts +1 values", output)
+    assert re.search(rf"{fingerprint(old)}  only decrypts +1 values", output)
+    assert old not in output
+
+
+def test_a_rotation_leaves_one_new_key_that_opens_everything(
+    app: Flask, key_file: Path
+) -> None:
+    old = key_file.read_text().strip()
+    for number in range(5):
+        add_application(app, application_name=f"Acme {number}")
+    result = run(app, "rotate", "--grace", "0")
+    assert result.exit_code == 0, result.output
+    assert "5 values were encrypted anew" in result.output
+    assert f"Retired: {fingerprint(old)}" in result.output
+    (new,) = key_file.read_text().split()
+    assert new != old
+    assert key_file.stat().st_mode & 0o777 == 0o600
+    assert revealed(app) == {SECRET}
+    assert len(list(key_file.parent.glob(".*"))) == 0
+
+
+def test_a_process_that_serves_takes_part(app: Flask, key_file: Path) -> None:
+    serving = create_app({"TESTING": True})
+    add_application(serving)
+    assert run(app, "rotate", "--grace", "0").exit_code == 0
+    assert revealed(serving) == {SECRET}
+    add_application(serving, application_name="Afterwards")
+    assert revealed(app) == {SECRET}
+    with app.app_context():
+        assert len(key_ring().keys) == 1
+    with serving.app_context():
+        db.engine.dispose()
+
+
+def test_what_is_stored_meanwhile_is_neither_lost_nor_overwritten(app: Flask) -> None:
+    for number in range(300):
+        add_application(app, application_name=f"Acme {number}")
+    stop, stored = threading.Event(), dict[int, str]()
+
+    def keep_storing() -> None:
+        number = 0
+        while not stop.is_set():
+            number = number % 300 + 1
+            with app.app_context():
+                record = db.session.get_one(ExternalApplication, number)
+                stored[number] = f"newer-secret-{time.monotonic()}"
+                record.consumer_secret = seal(stored[number])
+                db.session.commit()
+
+    thread = threading.Thread(target=keep_storing)
+    thread.start()
+    try:
+        result = run(app, "rotate", "--grace", "0.2")
+    finally:
+        stop.set()
+        thread.join()
+    assert result.exit_code == 0, result.output
+    assert stored
+    with app.app_context():
+        for row in db.session.scalars(select(ExternalApplication)):
+            assert row.consumer_secret
+            assert row.consumer_secret.reveal() == stored.get(row.id, SECRET)
+
+
+def test_a_rotation_that_was_killed_goes_on_where_it_stopped(
+    app: Flask, key_file: Path
+) -> None:
+    with app.app_context():
+        for number in range(4_000):
+            application = ExternalApplication(
+                application_name=f"Acme {number}",
+                salesforce_domain="acme.my.salesforce.com",
+                client_id="x",
+                callback_url="https://x.example",
+                consumer_secret=seal(SECRET),
+            )
+            db.session.add(application)
+        db.session.commit()
+    rotate = [sys.executable, "-m", "flask", "--app", "app", "keys", "rotate"]
+    killed = subprocess.Popen(rotate, cwd=ROOT, stdout=subprocess.PIPE)
+    before = key_file.read_text()
+    while key_file.read_text() == before:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    keys = key_file.read_text().split()
+    assert len(keys) == 2
+    assert revealed(app) == {SECRET}
+    result = run(app, "rotate", "--grace", "0")
+    assert "Added" not in result.output
+    assert key_file.read_text().split() == keys[:1]
+    assert revealed(app) == {SECRET}
+
+
+def test_keys_of_the_environment_are_changed_by_hand(
+    app: Flask, key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_application(app)
+    old = key_file.read_text().strip()
+    monkeypatch.setenv("ORGDESK_VAULT_KEYS", old)
+    result = run(create_app(), "rotate")
+    assert result.exit_code == 1
+    new = result.output.strip().rpartition(" ")[2]
+    monkeypatch.setenv("ORGDESK_VAULT_KEYS", f"{new},{old}")
+    result = run(create_app(), "rotate", "--grace", "0")
+    assert f"Take out of ORGDESK_VAULT_KEYS what nothing needs: {fingerprint(old)}" in (
+        result.output
+    )
+    monkeypatch.setenv("ORGDESK_VAULT_KEYS", new)
+    assert revealed(create_app()) == {SECRET}
+
+
+def test_what_no_key_opens_stays_and_is_counted(app: Flask, key_file: Path) -> None:
+    add_application(app)
+    lost = key_file.read_text()
+    key_file.write_text(Fernet.generate_key().decode())
+    add_application(app, application_name="Other")
+    assert "No key opens 1 values" in run(app, "status").output
+    assert "they are as they were" in run(app, "rotate", "--grace", "0").output
+    key_file.write_text(key_file.read_text() + lost)
+    assert revealed(app) == {SECRET}
+
+
+def test_a_key_file_that_turns_to_nonsense_stops_nobody(
+    app: Flask, key_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_application(app)
+    for nonsense in (b"no key", b"", b"\xff\xfe"):
+        key_file.write_bytes(nonsense)
+        assert revealed(app) == {SECRET}
+    key_file.unlink()
+    assert revealed(app) == {SECRET}
+    assert "The keys are as they were" in caplog.text
