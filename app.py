@@ -9,7 +9,7 @@ from flask_migrate import Migrate
 from flask_wtf import CSRFProtect
 from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm.exc import StaleDataError
+from sqlalchemy.orm.exc import ObjectDeletedError, StaleDataError
 from werkzeug.exceptions import (
     BadRequest,
     HTTPException,
@@ -25,7 +25,9 @@ import keys
 import vault
 from blueprints import applications, authorizations
 from config import read_settings
-from models import LARGEST_ID, db
+from database import db
+from engine import RecordGone
+from models import LARGEST_ID
 from responses import asked_by_htmx
 from salesforce import quiet_loggers
 
@@ -84,16 +86,17 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.register_error_handler(HTTPException, _error_page)
     app.register_error_handler(SecurityError, _wrong_host)
     app.register_error_handler(CSRFError, _csrf_failed)
-    app.register_error_handler(StaleDataError, _gone)
+    for gone in (RecordGone, ObjectDeletedError, StaleDataError):
+        app.register_error_handler(gone, _gone)
     app.register_error_handler(SQLAlchemyError, _database_failed)
     headers.init_app(app)
     return app
 
 
 def _error_page(error: HTTPException) -> tuple[str, int, dict[str, str]]:
-    headers = (
-        {"HX-Retarget": "body", "HX-Reswap": "innerHTML"} if asked_by_htmx() else {}
-    )
+    headers = dict(error.get_headers())  # Allow, Retry-After
+    if asked_by_htmx():
+        headers |= {"HX-Retarget": "body", "HX-Reswap": "innerHTML"}
     return render_template("error.html", error=error), error.code or 500, headers
 
 
@@ -115,7 +118,7 @@ def _csrf_failed(error: CSRFError) -> tuple[str, int, dict[str, str]]:
     )
 
 
-def _gone(error: StaleDataError) -> tuple[str, int, dict[str, str]]:
+def _gone(error: Exception) -> tuple[str, int, dict[str, str]]:
     db.session.rollback()
     return _error_page(NotFound("The record was deleted in the meantime."))
 

@@ -28,7 +28,8 @@ from sqlalchemy.engine import Engine
 
 from app import create_app
 from config import ROOT
-from models import LONGEST_RESPONSE, ExternalApplication, db, name_key
+from database import db
+from models import LONGEST_RESPONSE, ExternalApplication, name_key
 from salesforce import State
 from vault import seal
 

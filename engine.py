@@ -16,7 +16,8 @@ from typing import NamedTuple
 from sqlalchemy import delete, select
 from werkzeug.datastructures import MultiDict
 
-from models import ExternalApplication, Lane, PendingAuthorization, db, now
+from database import db
+from models import ExternalApplication, Lane, PendingAuthorization, now
 from salesforce import (
     Client,
     SalesforceError,
@@ -36,16 +37,17 @@ PENDING_KEPT = timedelta(days=1)
 CODE = re.compile(r"[\x21-\x7e]{1,4096}")
 LONGEST_ERROR = 80
 
-GONE = "The record was deleted in the meantime."
-
 
 class Outcome(NamedTuple):
     """What a click came to. With a `login_url` the browser has to go there."""
 
-    lane: Lane
     state: State
     reason: str
     login_url: str | None = None
+
+
+class RecordGone(Exception):
+    """The record was deleted while its org was asked."""
 
 
 class LoginRefused(Exception):
@@ -85,8 +87,12 @@ def why_not_silent(application: ExternalApplication) -> str | None:
     return application.refresh_token_problem
 
 
-def finish_login(arguments: MultiDict[str, str], browser: str) -> ExternalApplication:
+def finish_login(
+    arguments: MultiDict[str, str], browser: str
+) -> tuple[ExternalApplication, bool]:
     """Act on the callback's query: store the token, or why there is none.
+
+    Returns the record, and whether it has a new token.
 
     The pending login is consumed first, whatever else is in the query. Raises
     `LoginRefused` where the callback is not the one that was waited for; then
@@ -97,9 +103,10 @@ def finish_login(arguments: MultiDict[str, str], browser: str) -> ExternalApplic
     application = pending.application
     if error := _only(arguments, "error"):
         refusal = _refusal(error, _only(arguments, "error_description"))
-        application.keep_failure(refusal, None, Lane.BROWSER)
+        speaks = refusal.state is not State.LOGIN_REQUIRED
+        application.keep_failure(refusal, None, Lane.BROWSER, speaks=speaks)
         db.session.commit()
-        return application
+        return application, False
     code = _only(arguments, "code")
     if not code or not CODE.fullmatch(code):
         raise LoginRefused("The org sent neither a code nor an error.", application.id)
@@ -117,13 +124,15 @@ def _refresh_silently(application: ExternalApplication) -> Outcome:
         application.store_token(
             result, asked.client, Lane.SILENT, "A refresh token was stored."
         )
-    elif not asked.superseded:
+    elif not asked.superseded or result.refresh_token:
         if result.answer_lost and application.refresh_token_rotates:
             result = _outcome_unknown(result)
-        application.keep_failure(result, asked.client, Lane.SILENT)
+        application.keep_failure(
+            result, asked.client, Lane.SILENT, speaks=not asked.superseded
+        )
     state, reason = application.state, application.last_error or ""
     db.session.commit()
-    return Outcome(Lane.SILENT, state, reason)
+    return Outcome(state, reason)
 
 
 def _begin_login(
@@ -132,9 +141,9 @@ def _begin_login(
     try:
         client = _client(application)
     except SalesforceError as error:
-        application.keep_failure(error, None, Lane.BROWSER)
+        application.keep_failure(error, None, Lane.BROWSER, speaks=True)
         db.session.commit()
-        return Outcome(Lane.BROWSER, State.MISCONFIGURED, str(error))
+        return Outcome(State.MISCONFIGURED, str(error))
     request = authorization_request(
         client,
         scope=application.requested_scopes,
@@ -159,7 +168,7 @@ def _begin_login(
     )
     state = application.state
     db.session.commit()
-    return Outcome(Lane.BROWSER, state, reason, request.url)
+    return Outcome(state, reason, request.url)
 
 
 def _consume(state: str | None) -> PendingAuthorization:
@@ -216,7 +225,7 @@ def _check(
 
 def _exchange(
     pending: PendingAuthorization, application: ExternalApplication, code: str
-) -> ExternalApplication:
+) -> tuple[ExternalApplication, bool]:
     try:
         verifier = pending.code_verifier.reveal()
     except UnreadableSecret:
@@ -235,14 +244,14 @@ def _exchange(
     application, result = asked.application, asked.result
     if isinstance(result, TokenAnswer):
         assert asked.client is not None
-        application.store_token(result, asked.client, Lane.BROWSER, reason)
+        stored = application.store_token(result, asked.client, Lane.BROWSER, reason)
     else:
-        failure = _about_the_login(result)
-        if asked.superseded:
-            failure.state = None
-        application.keep_failure(failure, asked.client, Lane.BROWSER)
+        # A code that was refused says nothing about the grant that is stored.
+        speaks = not asked.superseded and result.state is not State.LOGIN_REQUIRED
+        application.keep_failure(result, asked.client, Lane.BROWSER, speaks=speaks)
+        stored = False
     db.session.commit()
-    return application
+    return application, stored
 
 
 class _Asked(NamedTuple):
@@ -259,19 +268,21 @@ class _Asked(NamedTuple):
 
 
 def _ask(
-    application: ExternalApplication, ask: Callable[[Client], TokenAnswer]
+    asked_for: ExternalApplication, ask: Callable[[Client], TokenAnswer]
 ) -> _Asked:
     """Ask the org with no transaction open, then read the record again."""
-    application_id, before = application.id, _ciphertext(application.access_token)
+    application_id, before = asked_for.id, _ciphertext(asked_for.access_token)
     client: Client | None = None
     result: TokenAnswer | SalesforceError
     try:
-        client = _client(application)
+        client = _client(asked_for)
         db.session.commit()
         result = ask(client)
     except SalesforceError as error:
         result = error
-    application = db.get_or_404(ExternalApplication, application_id, description=GONE)
+    application = db.session.get(ExternalApplication, application_id)
+    if application is None:
+        raise RecordGone
     superseded = _ciphertext(application.access_token) != before
     return _Asked(application, client, result, superseded)
 
@@ -312,17 +323,8 @@ def _outcome_unknown(error: SalesforceError) -> SalesforceError:
     )
 
 
-def _about_the_login(error: SalesforceError) -> SalesforceError:
-    """A code that was refused says nothing about the grant that is stored."""
-    if error.state is State.LOGIN_REQUIRED:
-        error.state = None
-    return error
-
-
 def _refusal(error: str, description: str | None) -> SalesforceError:
-    return _about_the_login(
-        decode(redact(error, ())[:LONGEST_ERROR], redact(description or "", ()))
-    )
+    return decode(redact(error, ())[:LONGEST_ERROR], redact(description or "", ()))
 
 
 def _only(arguments: MultiDict[str, str], name: str) -> str | None:

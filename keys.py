@@ -19,7 +19,7 @@ from cryptography.fernet import Fernet
 from flask.cli import AppGroup
 from sqlalchemy import Column, func, select, update
 
-from models import db
+from database import db
 from vault import Encrypted, Sealed, fingerprint, key_ring
 
 BATCH = 200

@@ -15,14 +15,8 @@ from typing import Any
 from sqlalchemy import Integer, Select, column, false, func, null, or_, select, text
 from sqlalchemy.orm import load_only
 
-from models import (
-    LARGEST_ID,
-    ExternalApplication,
-    any_to_mark,
-    db,
-    mark_expired,
-    name_key,
-)
+from database import db
+from models import LARGEST_ID, ExternalApplication, any_to_mark, mark_expired, name_key
 from salesforce import State
 
 PAGE_SIZE = 25

@@ -5,37 +5,16 @@ row.
 """
 
 import logging
-import sqlite3
 import unicodedata
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
 
-from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import (
-    DateTime,
-    Enum,
-    ForeignKey,
-    Index,
-    MetaData,
-    String,
-    Text,
-    event,
-    exists,
-    update,
-)
-from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
-from sqlalchemy.engine import Connection, Dialect, Engine
-from sqlalchemy.orm import (
-    DeclarativeBase,
-    Mapped,
-    mapped_column,
-    relationship,
-    validates,
-)
-from sqlalchemy.sql.expression import ColumnElement, Exists, FromClause
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy import Enum, ForeignKey, Index, String, Text, exists, update
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Mapped, mapped_column, relationship, validates
+from sqlalchemy.sql.expression import ColumnElement, Exists
 
+from database import Model, Moment, db
 from salesforce import (
     Client,
     SalesforceDomain,
@@ -57,42 +36,6 @@ MOVED = (
 )
 
 log = logging.getLogger(__name__)
-
-
-class Base(DeclarativeBase):
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(column_0_N_label)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-
-
-db = SQLAlchemy(model_class=Base)
-
-if TYPE_CHECKING:
-    Model = Base
-else:
-    Model = db.Model
-
-
-class Moment(TypeDecorator[datetime]):
-    """A moment: aware UTC in Python, naive UTC in the database."""
-
-    impl = DateTime
-    cache_ok = True
-
-    def process_bind_param(
-        self, value: datetime | None, dialect: Dialect
-    ) -> datetime | None:
-        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
-
-    def process_result_value(
-        self, value: datetime | None, dialect: Dialect
-    ) -> datetime | None:
-        return None if value is None else value.replace(tzinfo=UTC)
 
 
 class Lane(StrEnum):
@@ -284,11 +227,11 @@ class ExternalApplication(Model):
             self._note_the_move()
 
     def _note_the_move(self) -> None:
-        back = self.refresh_token_is_from_here
-        self.state = State.CONNECTED if back else State.LOGIN_REQUIRED
-        self.last_error = None if back else MOVED
-        self.last_error_code = None if back else "<record changed>"
-        self.last_error_at = None if back else now()
+        why = self.refresh_token_problem if self.refresh_token_is_from_here else MOVED
+        self.state = State.LOGIN_REQUIRED if why else State.CONNECTED
+        self.last_error = why
+        self.last_error_code = "<record changed>" if why else None
+        self.last_error_at = now() if why else None
 
     @property
     def refresh_token_is_from_here(self) -> bool:
@@ -305,12 +248,15 @@ class ExternalApplication(Model):
 
     def store_token(
         self, answer: TokenAnswer, client: Client, lane: Lane, reason: str
-    ) -> None:
+    ) -> bool:
         """Take over a token; what the answer does not bring stays as it was.
 
         `client` is the app that asked. If the record was moved to another one
-        meanwhile, only the refresh token is kept, as the other's.
+        meanwhile, only the refresh token is kept, as the other's, and the
+        return is False.
         """
+        if lane is Lane.BROWSER:
+            self.oauth_code_used_at = now()
         if answer.refresh_token:
             self._keep_refresh_token(answer.refresh_token, client, lane)
         elif lane is Lane.BROWSER and not self._is_of_this_user(answer):
@@ -319,7 +265,9 @@ class ExternalApplication(Model):
             self.salesforce_domain,
             self.client_id,
         ):
-            return
+            self.last_error, self.last_error_code = MOVED, "<record changed>"
+            self.last_error_at = now()
+            return False
         self.access_token = seal(answer.access_token)
         self.instance_url = answer.instance_url or self.instance_url
         self.granted_scopes = answer.scope or self.granted_scopes
@@ -330,22 +278,27 @@ class ExternalApplication(Model):
         self.expires_at = (
             None if answer.expires_in is None else now() + answer.expires_in
         )
-        if lane is Lane.BROWSER:
-            self.oauth_code_used_at = now()
         self.authorization_server_response = answer.response[:LONGEST_RESPONSE]
         self.state, self.lane, self.lane_reason = State.CONNECTED, lane, reason
         self.last_error = self.last_error_code = self.last_error_at = None
+        return True
 
     def keep_failure(
-        self, error: SalesforceError, client: Client | None, lane: Lane
+        self, error: SalesforceError, client: Client | None, lane: Lane, *, speaks: bool
     ) -> None:
-        """Note a failure. The token that was there stays there."""
+        """Note a failure. The token that was there stays there.
+
+        `speaks` tells whether the failure says anything of the state that the
+        record is in.
+        """
         if error.refresh_token and client:
             self._keep_refresh_token(error.refresh_token, client, lane)
-        if error.state is not None:
+        if lane is Lane.BROWSER and error.was_sent:
+            self.oauth_code_used_at = now()
+        if speaks and error.state is not None:
             self.state = error.state
-        if error.state in (State.LOGIN_REQUIRED, State.OUTCOME_UNKNOWN):
-            self.refresh_token_problem = str(error)
+            if error.state in (State.LOGIN_REQUIRED, State.OUTCOME_UNKNOWN):
+                self.refresh_token_problem = str(error)
         self.last_error, self.last_error_code = str(error), error.code[:LONGEST_TEXT]
         self.last_error_at = now()
         if error.response is not None:
@@ -411,11 +364,16 @@ class PendingAuthorization(Model):
 
 
 def mark_expired() -> None:
-    """Give tokens whose time has passed the state that says so."""
-    db.session.execute(
-        update(ExternalApplication).where(*_ran_out()).values(state=State.EXPIRED)
-    )
-    db.session.commit()
+    """Give tokens whose time has passed the state that says so.
+
+    Whoever asks for a page does not fail because somebody else is writing.
+    """
+    expired = update(ExternalApplication).where(*_ran_out())
+    try:
+        db.session.execute(expired.values(state=State.EXPIRED))
+        db.session.commit()
+    except OperationalError:
+        db.session.rollback()
 
 
 def any_to_mark() -> Exists:
@@ -428,29 +386,3 @@ def _ran_out() -> tuple[ColumnElement[bool], ...]:
         ExternalApplication.state == State.CONNECTED,
         ExternalApplication.expires_at <= now(),
     )
-
-
-class _HintingCompiler(SQLiteCompiler):
-    """Writes table hints, which SQLAlchemy leaves out on SQLite."""
-
-    def get_from_hint_text(self, table: FromClause, text: str | None) -> str | None:
-        return text
-
-
-@event.listens_for(Engine, "engine_connect")
-def _write_hints(connection: Connection) -> None:
-    if connection.dialect.name == "sqlite":
-        connection.dialect.statement_compiler = _HintingCompiler
-
-
-@event.listens_for(Engine, "connect")
-def _set_up_sqlite(connection: Any, _: Any) -> None:
-    """Readers beside one writer, who waits his turn; nothing lost in a power cut."""
-    if isinstance(connection, sqlite3.Connection):
-        for pragma in (
-            "journal_mode = WAL",
-            "synchronous = FULL",
-            "busy_timeout = 5000",
-            "foreign_keys = ON",
-        ):
-            connection.execute(f"PRAGMA {pragma}")

@@ -15,7 +15,8 @@ from sqlalchemy.exc import DBAPIError
 
 from app import create_app
 from config import SettingError, Settings, read_settings
-from models import ExternalApplication, db
+from database import db
+from models import ExternalApplication
 from practice_org import CLIENT_ID, CONSUMER_SECRET
 from salesforce import parse_domain
 

@@ -4,16 +4,16 @@ from flask import Blueprint, flash, redirect, render_template, request, url_for
 from sqlalchemy.exc import IntegrityError
 from werkzeug.wrappers import Response
 
+from database import db
 from forms import ApplicationForm
 from listing import Query, Sort, get_page
-from models import ExternalApplication, db
-from responses import SEE_OTHER, own_callback_url, panel_context
+from models import ExternalApplication
+from responses import SEE_OTHER, load_application, own_callback_url, panel_context
 from salesforce import State
 
 blueprint = Blueprint("applications", __name__)
 
 UNPROCESSABLE = 422
-NOT_THERE = "There is no such record. It may have been deleted."
 View = str | Response | tuple[str, int]
 
 
@@ -38,13 +38,13 @@ def new() -> View:
 
 @blueprint.get("/applications/<id:application_id>")
 def show(application_id: int) -> View:
-    application = _load(application_id)
+    application = load_application(application_id)
     return render_template("applications/show.html", **panel_context(application))
 
 
 @blueprint.route("/applications/<id:application_id>/edit", methods=["GET", "POST"])
 def edit(application_id: int) -> View:
-    application = _load(application_id)
+    application = load_application(application_id)
     form = ApplicationForm(data=application.description())
     form.stored = application
     if form.validate_on_submit() and _save(form, application):
@@ -55,21 +55,17 @@ def edit(application_id: int) -> View:
 
 @blueprint.get("/applications/<id:application_id>/delete")
 def confirm_delete(application_id: int) -> View:
-    application = _load(application_id)
+    application = load_application(application_id)
     return render_template("applications/delete.html", application=application)
 
 
 @blueprint.post("/applications/<id:application_id>/delete")
 def delete(application_id: int) -> View:
-    application = _load(application_id)
+    application = load_application(application_id)
     flash(f"{application.application_name} was deleted.")
     db.session.delete(application)
     db.session.commit()
     return redirect(url_for(".index"), SEE_OTHER)
-
-
-def _load(application_id: int) -> ExternalApplication:
-    return db.get_or_404(ExternalApplication, application_id, description=NOT_THERE)
 
 
 def _save(form: ApplicationForm, application: ExternalApplication) -> bool:

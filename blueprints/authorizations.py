@@ -1,10 +1,7 @@
 """Authorizations: the click that gets a token, and the org's way back."""
 
-import secrets
-
 from flask import (
     Blueprint,
-    abort,
     flash,
     redirect,
     render_template,
@@ -12,25 +9,28 @@ from flask import (
     session,
     url_for,
 )
+from werkzeug.exceptions import MethodNotAllowed
 from werkzeug.wrappers import Response
 
 import engine
-from models import ExternalApplication, db
-from responses import SEE_OTHER, leave_for, show_panel
+from responses import (
+    BROWSER,
+    SEE_OTHER,
+    browser_binding,
+    leave_for,
+    load_application,
+    show_panel,
+)
 
 blueprint = Blueprint("authorizations", __name__)
 
 BAD_REQUEST = 400
-BROWSER_BYTES = 32
 
 
 @blueprint.post("/applications/<id:application_id>/authorization")
 def create(application_id: int) -> Response:
-    application = db.get_or_404(
-        ExternalApplication, application_id, description=engine.GONE
-    )
-    browser = session.setdefault("browser", secrets.token_urlsafe(BROWSER_BYTES))
-    outcome = engine.get_token(application, browser)
+    application = load_application(application_id)
+    outcome = engine.get_token(application, browser_binding())
     if outcome.login_url:
         return leave_for(outcome.login_url)
     return show_panel(application)
@@ -39,9 +39,9 @@ def create(application_id: int) -> Response:
 @blueprint.get("/callback")
 def callback() -> Response:
     if request.method == "HEAD":  # Flask routes it here; it must not use a login up
-        abort(405)
-    application = engine.finish_login(request.args, session.get("browser", ""))
-    if application.last_error is None:
+        raise MethodNotAllowed(["GET"])
+    application, stored = engine.finish_login(request.args, session.get(BROWSER, ""))
+    if stored:
         flash("Logged in: a new access token is stored.")
     return redirect(
         url_for("applications.show", application_id=application.id), SEE_OTHER

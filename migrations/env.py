@@ -3,7 +3,7 @@
 from alembic import context
 from flask import current_app
 
-from models import db
+from database import db
 
 SEARCH = "application_search"
 """What the search stands on is in no model: the first migration makes it."""

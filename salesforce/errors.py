@@ -42,6 +42,11 @@ class SalesforceError(Exception):
         self.answer_lost = answer_lost
         self.refresh_token = refresh_token
 
+    @property
+    def was_sent(self) -> bool:
+        """Whether the request had left: the org answered, or the answer was lost."""
+        return self.response is not None or self.answer_lost
+
 
 class _Meaning(NamedTuple):
     error: str

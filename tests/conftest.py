@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, settings
 from werkzeug.test import TestResponse
 
 from app import create_app
-from models import ExternalApplication, db
+from database import db
+from models import ExternalApplication
 from salesforce import parse_domain
 from tests.servers import PracticeOrg, practice_org
 

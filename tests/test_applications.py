@@ -13,7 +13,8 @@ from sqlalchemy.engine import Engine
 from werkzeug.test import TestResponse
 
 from app import create_app
-from models import ExternalApplication, db
+from database import db
+from models import ExternalApplication
 from tests.conftest import OWN_CALLBACK, SECRET, StrictClient, add_application, load
 
 FORM = {

@@ -14,7 +14,7 @@ LAYERS = (
     {"forms", "headers", "keys", "listing", "responses"},
     {"engine"},
     {"models"},
-    {"salesforce", "vault"},
+    {"database", "salesforce", "vault"},
     {"config"},
 )
 """A module imports from the layers below its own, never beside or above."""

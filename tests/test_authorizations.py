@@ -16,7 +16,8 @@ from sqlalchemy.pool import QueuePool
 from werkzeug.test import TestResponse
 
 import vault
-from models import ExternalApplication, PendingAuthorization, db, now
+from database import db
+from models import ExternalApplication, PendingAuthorization, now
 from practice_org import CLIENT_ID, CONSUMER_SECRET
 from salesforce import State
 from tests.conftest import StrictClient, add_application, load

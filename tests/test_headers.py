@@ -7,7 +7,7 @@ from flask import Flask
 from flask_migrate import upgrade
 
 from app import create_app
-from models import db
+from database import db
 from tests.conftest import StrictClient, add_application
 
 

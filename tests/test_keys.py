@@ -16,7 +16,8 @@ from flask import Flask
 from sqlalchemy import select
 
 from app import create_app
-from models import ExternalApplication, db
+from database import db
+from models import ExternalApplication
 from tests.conftest import SECRET, add_application
 from tests.servers import ROOT
 from vault import fingerprint, key_ring, seal

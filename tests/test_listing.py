@@ -13,8 +13,9 @@ from sqlalchemy import event, insert
 from sqlalchemy.engine import Engine
 
 from app import create_app
+from database import db
 from listing import FEW, PAGE_SIZE, Page, Query, Sort, get_page
-from models import ExternalApplication, db, mark_expired, name_key
+from models import ExternalApplication, mark_expired, name_key
 from salesforce import State
 from tests.conftest import add_application
 from vault import seal

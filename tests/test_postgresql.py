@@ -12,7 +12,8 @@ from sqlalchemy import select
 
 from app import create_app
 from config import read_settings
-from models import ExternalApplication, PendingAuthorization, db
+from database import db
+from models import ExternalApplication, PendingAuthorization
 from practice_org import CLIENT_ID, CONSUMER_SECRET
 from salesforce import State
 from tests.conftest import StrictClient, add_application, load
