@@ -2,6 +2,8 @@
 
 import re
 import unicodedata
+from collections.abc import Mapping
+from typing import Any
 
 from flask_wtf import FlaskForm
 from wtforms import (
@@ -10,13 +12,14 @@ from wtforms import (
     HiddenField,
     PasswordField,
     StringField,
-    SubmitField,
 )
 from wtforms.validators import DataRequired, Length, ValidationError
 
 from models import LONGEST_TEXT, ExternalApplication, name_key
 from salesforce import DomainError, SalesforceDomain, parse_domain, parse_https_url
 
+FILLERS = "\u115f\u1160\u2800\u3164\uffa0"
+"""Letters that are drawn as nothing."""
 UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 JOINERS = "\u200c\u200d"
 """Scripts and emoji need these two, which cannot be seen either."""
@@ -92,11 +95,13 @@ class ApplicationForm(FlaskForm):  # type: ignore[misc]
     prompt_login = BooleanField("Ask for the login every time", default=True)
     changed_at = HiddenField()
     """When the record had last been changed, as the form was opened."""
-    save = SubmitField("Save")
 
     def validate_application_name(self, field: Field) -> None:
         seen = [character for character in field.data if character not in JOINERS]
-        if any(unicodedata.category(character) in UNSEEN for character in seen):
+        if any(
+            unicodedata.category(character) in UNSEEN or character in FILLERS
+            for character in seen
+        ):
             raise ValidationError(
                 "There is a control character in it, or another that nobody can see."
             )
@@ -144,6 +149,12 @@ class ApplicationForm(FlaskForm):  # type: ignore[misc]
                 " opened this form. Save again to replace what was saved there."
             )
 
+    def validate(self, extra_validators: Mapping[str, Any] | None = None) -> bool:
+        valid = bool(super().validate(extra_validators))
+        if not valid:
+            self._ask_for_the_secret_again()
+        return valid
+
     def apply_to(self, application: ExternalApplication) -> None:
         """Write the form into the record; the form has to be valid."""
         application.describe(
@@ -168,3 +179,9 @@ class ApplicationForm(FlaskForm):  # type: ignore[misc]
             *self.application_name.errors,
             "Another record has this name. Upper and lower case count as the same.",
         ]
+        self._ask_for_the_secret_again()
+
+    def _ask_for_the_secret_again(self) -> None:
+        if self.consumer_secret.data:
+            again = "Type the Consumer Secret again: it is not kept until it is saved."
+            self.consumer_secret.errors = [*self.consumer_secret.errors, again]

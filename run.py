@@ -23,6 +23,7 @@ from salesforce import parse_domain
 ORGDESK_HOSTS = ("127.0.0.1", "::1")
 """What browsers may take "localhost" for."""
 PRACTICE_HOST = "127.0.0.1"
+PRACTICE_ORIGIN = f"http://{PRACTICE_HOST}:"
 START_TIMEOUT = 30
 """Seconds for both to answer."""
 STOP_TIMEOUT = 10
@@ -47,7 +48,7 @@ def main() -> int:
         _wait_until_up(processes, settings)
         print(
             f"Orgdesk:      {_address(settings)}\n"
-            f"Practice org: http://{PRACTICE_HOST}:{settings.practice_port}\n"
+            f"Practice org: {_practice_address(settings)}\n"
             "Next: open Orgdesk, choose Practice Org, press Refresh Access Token."
             " Ctrl-C stops both.",
             flush=True,
@@ -97,32 +98,45 @@ def _family(host: str) -> socket.AddressFamily:
 
 
 def _prepare(settings: Settings) -> None:
-    """Bring the database up to date; with a new practice org its record comes in."""
+    """Bring the database up to date, and the practice org's record with it.
+
+    The record comes with a new practice org, and follows its ports.
+    """
     with create_app().app_context():
         upgrade()
-        if not _practice_database(settings).exists() and not _any_application():
-            application = ExternalApplication()
-            application.describe(
-                application_name="Practice Org",
-                salesforce_domain=parse_domain(
-                    f"http://{PRACTICE_HOST}:{settings.practice_port}"
-                ),
-                client_id=CLIENT_ID,
-                consumer_secret=CONSUMER_SECRET,
-                callback_url=_callback_url(settings),
-                requested_scopes="api refresh_token id",
-                prompt_login=True,
+        application = db.session.scalar(
+            select(ExternalApplication).where(
+                ExternalApplication.client_id == CLIENT_ID,
+                ExternalApplication.salesforce_domain.startswith(PRACTICE_ORIGIN),
             )
-            db.session.add(application)
-            db.session.commit()
+        )
+        if application is None and not _is_new(settings):
+            return
+        application = application or ExternalApplication()
+        application.describe(
+            application_name=application.application_name or "Practice Org",
+            salesforce_domain=parse_domain(_practice_address(settings)),
+            client_id=CLIENT_ID,
+            consumer_secret=CONSUMER_SECRET,
+            callback_url=_callback_url(settings),
+            requested_scopes=application.requested_scopes or "api refresh_token id",
+            prompt_login=application.prompt_login is not False,
+        )
+        db.session.add(application)
+        db.session.commit()
+
+
+def _practice_address(settings: Settings) -> str:
+    return f"{PRACTICE_ORIGIN}{settings.practice_port}"
+
+
+def _is_new(settings: Settings) -> bool:
+    one = db.session.scalar(select(ExternalApplication.id).limit(1))
+    return one is None and not _practice_database(settings).exists()
 
 
 def _practice_database(settings: Settings) -> Path:
     return settings.instance / "practice_org.db"
-
-
-def _any_application() -> bool:
-    return bool(db.session.scalar(select(ExternalApplication.id).limit(1)))
 
 
 def _address(settings: Settings) -> str:

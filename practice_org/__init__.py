@@ -7,6 +7,7 @@ server is Authlib's, an implementation independent of the client's.
 
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
 from flask import Flask, abort, request
@@ -19,16 +20,18 @@ CONSUMER_SECRET = "practice-consumer-secret"  # opens nothing but this toy
 
 
 def create_practice_org(database: Path | None, callback_urls: list[str]) -> Flask:
-    """Make the org. Without a `database` file everything is kept in memory."""
+    """Make the org. Without a `database` file it forgets everything at its end."""
     # Authlib refuses plain http elsewhere than on "localhost".
     os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"
+    folder = tempfile.TemporaryDirectory(prefix="practice-org-")
     app = Flask(__name__)
     app.config.update(
         SECRET_KEY=secrets.token_bytes(32),
         SESSION_COOKIE_NAME="practice_org",
         SESSION_COOKIE_SAMESITE="Lax",
-        SQLALCHEMY_DATABASE_URI=f"sqlite:///{database}" if database else "sqlite://",
+        SQLALCHEMY_DATABASE_URI=f"sqlite:///{database or folder.name + '/org.db'}",
     )
+    app.extensions["folder"] = folder
     app.extensions["practice_client"] = PracticeClient(
         CLIENT_ID, CONSUMER_SECRET, tuple(callback_urls)
     )

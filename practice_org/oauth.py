@@ -143,8 +143,8 @@ class RefreshTokenFlow(RefreshTokenGrant):
 class Introspection(IntrospectionEndpoint):
     CLIENT_AUTH_METHODS = AUTH_METHODS
 
-    def query_token(self, token: str, hint: str | None) -> Token | None:
-        return Token.find(token, hint)
+    def query_token(self, token: str, _hint: str | None) -> Token | None:
+        return Token.find(token)
 
     def check_permission(self, _token: Token, _client: Any, _request: Any) -> bool:
         return True

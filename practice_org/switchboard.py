@@ -124,9 +124,12 @@ def change() -> AnyResponse:
         the_board.fault = Fault(form.get("fault", Fault.NONE))
         the_board.times = max(0, int(form.get("times", 0)))
         the_board.seconds = min(60.0, max(0.0, float(form.get("seconds", 3))))
+        the_board.retry_after = form.get("retry_after", "30").encode("ascii").decode()
+        if not the_board.retry_after.isprintable():
+            raise ValueError
     except ValueError:
-        abort(400, "A fault, a number of times or of seconds is not one.")
-    the_board.retry_after = form.get("retry_after", "30")
+        the_board.retry_after = "30"
+        abort(400, "A fault, a number or a Retry-After is not one.")
     the_board.error = form.get("error", ERRORS[0])
     the_board.rotation = "rotation" in form
     the_board.wrong_org = "wrong_org" in form

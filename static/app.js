@@ -1,5 +1,5 @@
 // A page that the browser kept from before a login shows the record as it was
-// then, with its button still disabled: fetch it anew.
+// then: fetch it anew.
 addEventListener("pageshow", (event) => {
   if (event.persisted) location.reload();
 });

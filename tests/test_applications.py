@@ -1,5 +1,6 @@
 """The pages of External Applications: list, new, show, edit, delete."""
 
+import gzip
 import logging
 import re
 import threading
@@ -16,6 +17,7 @@ from app import create_app
 from database import db
 from models import ExternalApplication
 from tests.conftest import OWN_CALLBACK, SECRET, StrictClient, add_application, load
+from tests.servers import ROOT
 
 FORM = {
     "application_name": "Acme",
@@ -86,6 +88,7 @@ def test_a_rewritten_domain_is_shown_as_what_it_became(client: StrictClient) -> 
         ("application_name", "\u2060\u200b", "nobody can see"),
         ("application_name", "acme\u202efdp", "nobody can see"),
         ("application_name", "\u200d", "Give it a name."),
+        ("application_name", "\u3164", "nobody can see"),
         ("application_name", "\ufdfa" * 255, "too long once"),
         ("salesforce_domain", "", "Type the host name"),
         ("salesforce_domain", "http://acme.my.salesforce.com", "Use https"),
@@ -295,6 +298,15 @@ def test_the_list_takes_two_statements_and_a_record_three(
     assert len(statements(client, "/")) <= 2
     assert len(statements(client, "/?q=acme&state=never_authorized&sort=name")) <= 2
     assert len(statements(client, "/applications/1")) <= 3
+
+
+def test_pages_are_small(app: Flask, client: StrictClient) -> None:
+    for number in range(30):
+        add_application(app, application_name=f"Acme {number} {'x' * 30}")
+    for path in ("/", "/applications/1"):
+        assert len(gzip.compress(client.get(path).data)) < 8_000
+    files = [*ROOT.glob("static/*.js"), *ROOT.glob("static/*.css")]
+    assert sum(len(gzip.compress(file.read_bytes())) for file in files) < 30_000
 
 
 def test_a_secret_that_no_key_opens_shows_as_unreadable(

@@ -200,6 +200,22 @@ def test_a_look_at_the_callbacks_headers_uses_nothing_up(
     assert come_back(client, url).status_code == 303
 
 
+def test_two_clicks_at_once_are_of_one_browser(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    client.get("/applications/1")
+    first, second = app.test_client(), app.test_client()
+    cookie = client.get_cookie("orgdesk")
+    assert cookie
+    urls = []
+    for one in (first, second):
+        assert isinstance(one, StrictClient)
+        one.set_cookie("orgdesk", cookie.value)
+        urls.append(begin(one))
+    backs = [org.log_in(url) for url in urls]
+    assert [come_back(second, back).status_code for back in backs] == [303, 303]
+
+
 def test_an_expired_state(app: Flask, client: StrictClient, org: PracticeOrg) -> None:
     url = org.log_in(begin(client))
     with app.app_context():
@@ -431,12 +447,16 @@ def slow_click(client: StrictClient, org: PracticeOrg) -> Iterator[None]:
     org.switch(fault="slow", seconds=1)
     thread = threading.Thread(target=client.submit, args=[CLICK], kwargs={"htmx": True})
     thread.start()
-    end = time.monotonic() + 10
-    while org.waiting == 0 and time.monotonic() < end:
-        time.sleep(0.01)
-    assert org.waiting
+    wait_until_asked(org)
     yield
     thread.join()
+
+
+def wait_until_asked(org: PracticeOrg) -> None:
+    end = time.monotonic() + 10
+    while org.waiting == 0:
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_no_connection_to_the_database_is_held_while_the_org_is_asked(
@@ -495,11 +515,65 @@ def test_a_record_that_is_moved_back_has_its_refresh_token_again(
     assert client.submit(CLICK, htmx=True).status_code == 200
 
 
+def test_moving_a_record_there_and_back_revives_no_dead_grant(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    connect(client, org)
+    org.revoke_all()
+    begin(client)
+    edit(app, client, client_id="another")
+    edit(app, client, client_id=CLIENT_ID)
+    record = load(app, 1)
+    assert record.state is State.LOGIN_REQUIRED
+    assert record.last_error
+    assert "expired access/refresh token" in record.last_error
+
+
+def test_a_login_for_the_app_before_is_not_called_a_success(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    url = org.log_in(begin(client))
+    org.switch(fault="slow", seconds=1)
+    answers: list[TestResponse] = []
+    thread = threading.Thread(target=lambda: answers.append(come_back(client, url)))
+    thread.start()
+    wait_until_asked(org)
+    another = app.test_client()
+    assert isinstance(another, StrictClient)
+    edit(app, another, client_id="another")
+    thread.join()
+    page = client.get("/applications/1").text
+    assert "a new access token is stored" not in page
+    assert "was changed: the stored token belongs" in page
+    assert load(app, 1).access_token is None
+
+
+def test_a_code_that_was_sent_is_used_whatever_came_of_it(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    url = org.log_in(begin(client))
+    org.switch(fault="nonsense")
+    come_back(client, url)
+    record = load(app, 1)
+    assert record.oauth_code_received_at
+    assert record.oauth_code_used_at
+
+
+def test_an_answer_that_names_another_org_is_taken_over_for_now(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    connect(client, org)
+    org.switch(wrong_org=True)
+    client.submit(CLICK, htmx=True)
+    assert load(app, 1).organization_id == "00D000000000002EAA"
+
+
 def test_an_answer_for_the_app_before_is_kept_as_that_ones(
     app: Flask, client: StrictClient, org: PracticeOrg
 ) -> None:
     with slow_click(client, org):
         edit(app, client, client_id="another")
+    assert load(app, 1).lane == "browser"
     assert load(app, 1).state is State.LOGIN_REQUIRED
     assert "client_id=another" in begin(client)
 

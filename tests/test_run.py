@@ -97,6 +97,26 @@ def test_keys_are_for_the_owner_alone(env: dict[str, str]) -> None:
         assert (instance / name).stat().st_mode & 0o777 == 0o600
 
 
+def test_the_practice_record_follows_the_ports(env: dict[str, str]) -> None:
+    stop(start(env))
+    moved = {
+        "ORGDESK_PORT": str(free_port()),
+        "ORGDESK_PRACTICE_PORT": str(free_port()),
+    }
+    stop(start(env | moved))
+    path = Path(env["ORGDESK_INSTANCE"]) / "orgdesk.db"
+    with sqlite3.connect(path) as database:
+        rows = database.execute(
+            "SELECT salesforce_domain, callback_url FROM external_application"
+        )
+        assert rows.fetchall() == [
+            (
+                f"http://127.0.0.1:{moved['ORGDESK_PRACTICE_PORT']}",
+                f"http://localhost:{moved['ORGDESK_PORT']}/callback",
+            )
+        ]
+
+
 def test_the_practice_record_comes_to_a_database_that_is_migrated_already(
     env: dict[str, str],
 ) -> None:
