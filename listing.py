@@ -3,7 +3,8 @@
 Nothing here counts or scans the table. A page is a walk along an index from a
 known place (keyset paging). A search asks the trigram index first: where few
 records match, those are fetched and sorted; where many do, the walk meets 25
-of them soon, and the searched columns stand in the index it walks along.
+of them soon, and the searched columns stand in the index it walks along. At
+worst it passes once over that index.
 """
 
 import re

@@ -69,14 +69,17 @@ _NOT_APPROVED = (
     " policies: Permitted Users, and the profiles or permission sets assigned to it."
 )
 
+_DENIED = "The login ended with Deny: no access was given."
+_DPOP = "The app requires DPoP, which Orgdesk does not speak. Switch it off there."
+_TOO_OFTEN = (
+    "The user has logged in too often: Salesforce allows 3,600 an hour."
+    " Try again within the hour."
+)
+
 MEANINGS = (
     # error, words of the description, state, sentence
-    _Meaning(
-        "access_denied", "", None, "The login ended with Deny: no access was given."
-    ),
-    _Meaning(
-        "access-denied", "", None, "The login ended with Deny: no access was given."
-    ),
+    _Meaning("access_denied", "", None, _DENIED),
+    _Meaning("access-denied", "", None, _DENIED),
     _Meaning(
         "invalid_grant",
         "expired access/refresh token",
@@ -236,27 +239,25 @@ MEANINGS = (
         "use_dpop_nonce",
         "",
         State.MISCONFIGURED,
-        "The app requires DPoP, which Orgdesk does not speak. Switch it off there.",
+        _DPOP,
     ),
     _Meaning(
         "invalid_dpop_proof",
         "",
         State.MISCONFIGURED,
-        "The app requires DPoP, which Orgdesk does not speak. Switch it off there.",
+        _DPOP,
     ),
     _Meaning(
         "rate_limit_exceeded",
         "",
         State.UNREACHABLE,
-        "The user has logged in too often: Salesforce allows 3,600 an hour."
-        " Try again within the hour.",
+        _TOO_OFTEN,
     ),
     _Meaning(
         "login_rate_exceeded",
         "",
         State.UNREACHABLE,
-        "The user has logged in too often: Salesforce allows 3,600 an hour."
-        " Try again within the hour.",
+        _TOO_OFTEN,
     ),
     _Meaning(
         "server_error",
