@@ -18,6 +18,7 @@ import click
 from cryptography.fernet import Fernet
 from flask.cli import AppGroup
 from sqlalchemy import Column, func, select, update
+from sqlalchemy.exc import DBAPIError
 
 from database import db
 from vault import Encrypted, Sealed, fingerprint, key_ring
@@ -114,12 +115,18 @@ def _replace(column: Column[Any], row_id: int, sealed: Sealed) -> int:
 
 def _count() -> Counter[str | None]:
     ring = key_ring()
-    return Counter(
-        ring.key_of(sealed)
-        for column in _columns()
-        for batch in _batches(column)
-        for _, sealed in batch
-    )
+    try:
+        return Counter(
+            ring.key_of(sealed)
+            for column in _columns()
+            for batch in _batches(column)
+            for _, sealed in batch
+        )
+    except DBAPIError as error:
+        raise click.ClickException(
+            f"The database cannot be used ({error.orig}). Is it up, and migrated with"
+            " flask --app app db upgrade?"
+        ) from None
 
 
 def _columns() -> list[Column[Any]]:

@@ -156,6 +156,16 @@ def test_a_rotation_that_was_killed_goes_on_where_it_stopped(
     assert revealed(app) == {SECRET}
 
 
+def test_a_database_that_is_not_there_is_said_to_be_so(app: Flask) -> None:
+    with app.app_context():
+        db.session.execute(db.text("DROP TABLE pending_authorization"))
+        db.session.commit()
+    for command in ("status", "rotate"):
+        result = run(app, command)
+        assert result.exit_code == 1
+        assert "flask --app app db upgrade" in result.output
+
+
 def test_keys_of_the_environment_are_changed_by_hand(
     app: Flask, key_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
