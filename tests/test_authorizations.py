@@ -319,6 +319,17 @@ def test_a_refused_code_says_nothing_about_the_token_that_is_there(
     assert "too old or had been used" in client.get("/applications/1").text
 
 
+def test_an_error_of_the_login_page_says_nothing_about_the_token_that_is_there(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    connect(client, org)
+    change(app, refresh_token=None)
+    state = parse_qs(urlsplit(begin(client)).query)["state"][0]
+    client.get(f"/callback?state={state}&error=immediate_unsuccessful")
+    assert load(app, 1).state is State.CONNECTED
+    assert "not logged in at the org" in client.get("/applications/1").text
+
+
 # --- silent refresh --------------------------------------------------------
 
 
