@@ -134,6 +134,10 @@ def _answer() -> Response:
         response = jsonify(
             access_token=answer["access_token"], token_type=answer["token_type"]
         )
+    if fault is Fault.SPOILT and response.status_code == 200:
+        answer = response.get_json()
+        del answer["access_token"]
+        response = jsonify(answer)
     return response
 
 

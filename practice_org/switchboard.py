@@ -48,6 +48,7 @@ class Fault(StrEnum):
     LOST_ANSWER = "lost_answer"
     NONSENSE = "nonsense"
     MISSING_FIELDS = "missing_fields"
+    SPOILT = "spoilt"
     ERROR = "error"
 
 
@@ -59,6 +60,7 @@ WORDS = {
     Fault.LOST_ANSWER: "Lost answer: does the work, then cuts the line",
     Fault.NONSENSE: "Nonsense: 200 with a page of HTML",
     Fault.MISSING_FIELDS: "Missing fields: an access token and nothing else",
+    Fault.SPOILT: "Spoilt: the answer without its access token",
     Fault.ERROR: "The error chosen below",
 }
 

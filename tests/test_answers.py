@@ -429,6 +429,19 @@ STATUSES = st.sampled_from([200, 200, 201, 302, 400, 400, 401, 429, 503]) | st.i
 )
 
 
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        (400, State.LOGIN_REQUIRED),
+        (401, State.UNREACHABLE),
+        (403, State.UNREACHABLE),
+        (404, State.UNREACHABLE),
+    ],
+)
+def test_a_grant_is_dead_on_a_400_alone(status: int, state: State) -> None:
+    assert refused({"error": "invalid_grant"}, status).state is state
+
+
 @pytest.mark.parametrize("name", ["scope", "instance_url", "id"])
 @pytest.mark.parametrize("secret", [CONSUMER_SECRET, TOKEN["access_token"]])
 def test_a_secret_in_a_field_that_is_shown_is_not_shown(name: str, secret: str) -> None:

@@ -4,6 +4,7 @@ import gzip
 import logging
 import re
 import threading
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from werkzeug.test import TestResponse
 
 from app import create_app
 from database import db
-from models import ExternalApplication
+from models import ExternalApplication, now
+from salesforce import State
 from tests.conftest import OWN_CALLBACK, SECRET, StrictClient, add_application, load
 from tests.servers import ROOT
 
@@ -328,6 +330,22 @@ def test_a_secret_that_no_key_opens_shows_as_unreadable(
     assert other.test_client().get("/").status_code == 200
     with other.app_context():
         db.engine.dispose()
+
+
+def test_the_list_is_shown_while_somebody_else_writes(
+    app: Flask, client: StrictClient
+) -> None:
+    add_application(app)
+    with app.app_context():
+        record = db.session.get_one(ExternalApplication, 1)
+        record.state, record.expires_at = State.CONNECTED, now() - timedelta(hours=1)
+        db.session.commit()
+        other = db.engine.connect()
+    other.exec_driver_sql("BEGIN IMMEDIATE")
+    page = client.get("/?state=connected")
+    other.close()
+    assert page.status_code == 200
+    assert client.get("/?state=expired").text.count("Acme") == 1
 
 
 def test_a_database_that_does_not_answer_gets_a_page_not_a_crash(

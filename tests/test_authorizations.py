@@ -407,6 +407,47 @@ def test_a_dead_grant_goes_on_to_the_login_page_and_the_page_says_why(
     assert load(app, 1).last_error is None
 
 
+def test_after_a_new_login_the_new_grant_is_used(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    connect(client, org)
+    org.revoke_all()
+    connect(client, org)
+    assert client.submit(CLICK, htmx=True).status_code == 200
+    assert load(app, 1).lane == "silent"
+
+
+def test_a_new_refresh_token_is_kept_though_its_answer_is_spoilt(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    connect(client, org)
+    before = secrets_of(app)
+    org.switch(rotation=True, fault="spoilt", times=1)
+    client.submit(CLICK, htmx=True)
+    assert load(app, 1).state is State.UNREACHABLE
+    assert secrets_of(app)["refresh"] != before["refresh"]
+    assert secrets_of(app)["access"] == before["access"]
+    client.submit(CLICK, htmx=True)
+    assert load(app, 1).state is State.CONNECTED
+
+
+def test_a_record_that_is_deleted_while_its_org_is_asked_is_said_to_be_gone(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    connect(client, org)
+    org.switch(fault="slow", seconds=1)
+    another = app.test_client()
+    assert isinstance(another, StrictClient)
+    answers: list[TestResponse] = []
+    thread = threading.Thread(target=lambda: answers.append(client.submit(CLICK)))
+    thread.start()
+    wait_until_asked(org)
+    another.submit("/applications/1/delete")
+    thread.join()
+    assert answers[0].status_code == 404
+    assert "deleted in the meantime" in answers[0].text
+
+
 def test_a_dead_grant_is_not_tried_again(
     app: Flask, client: StrictClient, org: PracticeOrg
 ) -> None:
@@ -524,6 +565,21 @@ def test_a_record_that_is_moved_back_has_its_refresh_token_again(
     edit(app, client, client_id=CLIENT_ID)
     assert load(app, 1).state is State.CONNECTED
     assert client.submit(CLICK, htmx=True).status_code == 200
+
+
+def test_a_login_as_another_user_takes_the_first_ones_token_out_of_use(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    connect(client, org)
+    change(
+        app, refresh_token_problem="for the time of the login", requested_scopes="api"
+    )
+    url = begin(client)
+    change(app, refresh_token_problem=None)  # as another tab's login would
+    come_back(client, org.log_in(url, username="integration@practice.example"))
+    asked = len(org.token_requests)
+    begin(client)
+    assert len(org.token_requests) == asked
 
 
 def test_moving_a_record_there_and_back_revives_no_dead_grant(
