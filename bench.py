@@ -35,6 +35,8 @@ from vault import seal
 
 SIZES = (10_000, 100_000)
 ROUNDS = 150
+LEGACY = 1_500
+"""Of the oldest records; a search for them has more hits than are sorted."""
 WARM_UP = 5
 
 NAMES = (
@@ -64,6 +66,7 @@ PAGES: dict[str, Callable[[int], str]] = {
     "search with a few hits": lambda _: "/?q=4711",
     "search of one character": lambda _: "/?q=z",
     "search with 25 % hits": lambda _: "/?q=sandbox",
+    "hits among the oldest alone": lambda _: "/?q=legacy",
     "hits at the end of the names": lambda _: "/?q=日本商事+sales&sort=name",
     "search within a state": lambda _: "/?q=zürich&state=expired",
     "search without a hit": lambda _: "/?q=nowhere",
@@ -171,6 +174,7 @@ def records(size: int) -> Iterator[dict[str, Any]]:
     start = datetime(2026, 1, 1, tzinfo=UTC)
     for number, state in enumerate(chance.choices(list(State), WEIGHTS, k=size)):
         name = f"{chance.choice(NAMES)} {chance.choice(TEAMS)} {number:05}"
+        name += " legacy" if number < LEGACY else ""
         domain = chance.choice(DOMAINS).format(number // 3)
         yield {
             "application_name": name,

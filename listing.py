@@ -4,7 +4,8 @@ Nothing here counts or scans the table. A page is a walk along an index from a
 known place (keyset paging). A search asks the trigram index first: where few
 records match, those are fetched and sorted; where many do, the walk meets 25
 of them soon, and the searched columns stand in the index it walks along. At
-worst it passes once over that index.
+worst it passes once over that index. By the newest, the default, not even
+that: the trigram index gives the matches in the order of their ids.
 """
 
 import re
@@ -146,7 +147,9 @@ def get_page(query: Query) -> Page:
     if late:
         mark_expired()
     few = count is not None and count <= FEW
-    statement = _few(query, needle) if few else _walk(query, needle)
+    ordered = count is not None and len(needle) >= TRIGRAM and _is_newest(query)
+    fetch = _few if few else _nearest if ordered else _walk
+    statement = fetch(query, needle)
     rows = list(db.session.scalars(statement.limit(PAGE_SIZE + 1)))
     more, rows = len(rows) > PAGE_SIZE, rows[:PAGE_SIZE]
     if query.backwards:
@@ -194,6 +197,23 @@ def _few(query: Query, needle: str) -> Select[ExternalApplication]:
     """Fetch what the trigram index found, and sort it."""
     statement = _select(query, "NOT INDEXED")
     return statement.where(ExternalApplication.id.in_(_matches(needle)))
+
+
+def _is_newest(query: Query) -> bool:
+    return query.sort is Sort.NEWEST and query.state is None
+
+
+def _nearest(query: Query, needle: str) -> Select[ExternalApplication]:
+    """Fetch the next matches in the order of their ids: the trigram index has it."""
+    matches = _matches(needle)
+    key, place = matches.selected_columns[0], query.after or query.before
+    if place is not None:
+        matches = matches.where(
+            key > int(place) if query.backwards else key < int(place)
+        )
+    matches = matches.order_by(key.asc() if query.backwards else key.desc())
+    page = matches.limit(PAGE_SIZE + 1)
+    return _select(query, "NOT INDEXED").where(ExternalApplication.id.in_(page))
 
 
 def _walk(query: Query, needle: str) -> Select[ExternalApplication]:
