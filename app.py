@@ -94,10 +94,10 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
 
 
 def _error_page(error: HTTPException) -> tuple[str, int, dict[str, str]]:
-    headers = dict(error.get_headers())  # Allow, Retry-After
+    more = dict(error.get_headers())  # Allow, Retry-After
     if asked_by_htmx():
-        headers |= {"HX-Retarget": "body", "HX-Reswap": "innerHTML"}
-    return render_template("error.html", error=error), error.code or 500, headers
+        more |= {"HX-Retarget": "body", "HX-Reswap": "innerHTML"}
+    return render_template("error.html", error=error), error.code or 500, more
 
 
 def _wrong_host(error: SecurityError) -> tuple[str, int, dict[str, str]]:

@@ -103,8 +103,7 @@ def finish_login(
     application = pending.application
     if error := _only(arguments, "error"):
         refusal = _refusal(error, _only(arguments, "error_description"))
-        speaks = refusal.state is not State.LOGIN_REQUIRED
-        application.keep_failure(refusal, None, Lane.BROWSER, speaks=speaks)
+        application.keep_failure(refusal, None, Lane.BROWSER)
         db.session.commit()
         return application, False
     code = _only(arguments, "code")
@@ -128,7 +127,7 @@ def _refresh_silently(application: ExternalApplication) -> Outcome:
         if result.answer_lost and application.refresh_token_rotates:
             result = _outcome_unknown(result)
         application.keep_failure(
-            result, asked.client, Lane.SILENT, speaks=not asked.superseded
+            result, asked.client, Lane.SILENT, superseded=asked.superseded
         )
     state, reason = application.state, application.last_error or ""
     db.session.commit()
@@ -141,7 +140,7 @@ def _begin_login(
     try:
         client = _client(application)
     except SalesforceError as error:
-        application.keep_failure(error, None, Lane.BROWSER, speaks=True)
+        application.keep_failure(error, None, Lane.BROWSER)
         db.session.commit()
         return Outcome(State.MISCONFIGURED, str(error))
     request = authorization_request(
@@ -201,10 +200,7 @@ def _check(
     application = pending.application
     if pending.expires_at <= now():
         raise LoginRefused("The login took longer than ten minutes.", application.id)
-    if (pending.salesforce_domain, pending.client_id) != (
-        application.salesforce_domain,
-        application.client_id,
-    ):
+    if application.app != (pending.salesforce_domain, pending.client_id):
         raise LoginRefused(
             "The record's Salesforce Domain or Client ID was changed since the"
             " login began.",
@@ -246,9 +242,9 @@ def _exchange(
         assert asked.client is not None
         stored = application.store_token(result, asked.client, Lane.BROWSER, reason)
     else:
-        # A code that was refused says nothing about the grant that is stored.
-        speaks = not asked.superseded and result.state is not State.LOGIN_REQUIRED
-        application.keep_failure(result, asked.client, Lane.BROWSER, speaks=speaks)
+        application.keep_failure(
+            result, asked.client, Lane.BROWSER, superseded=asked.superseded
+        )
         stored = False
     db.session.commit()
     return application, stored

@@ -35,6 +35,8 @@ MOVED = (
     " the ones before."
 )
 
+RECORD_CHANGED = "<record changed>"
+
 log = logging.getLogger(__name__)
 
 
@@ -154,6 +156,11 @@ class ExternalApplication(Model):
         return parse_domain(self.salesforce_domain)
 
     @property
+    def app(self) -> tuple[str, str]:
+        """Which app it is, and where: what a grant belongs to."""
+        return self.salesforce_domain, self.client_id
+
+    @property
     def shown_state(self) -> State:
         """The state now: a token whose time has passed is not connected."""
         if (
@@ -209,10 +216,7 @@ class ExternalApplication(Model):
         A grant belongs to one app at one host: where either changes, the
         refresh token is not sent there, and the next token takes a login.
         """
-        moved = (str(salesforce_domain), client_id) != (
-            self.salesforce_domain,
-            self.client_id,
-        )
+        before = self.app
         self.application_name = application_name
         self.salesforce_domain = str(salesforce_domain)
         self.client_id = client_id
@@ -223,23 +227,18 @@ class ExternalApplication(Model):
         self.requested_scopes = requested_scopes
         self.prompt_login = prompt_login
         self.changed_at = now()
-        if moved and self.access_token is not None:
+        if self.app != before and self.access_token is not None:
             self._note_the_move()
 
     def _note_the_move(self) -> None:
         why = self.refresh_token_problem if self.refresh_token_is_from_here else MOVED
         self.state = State.LOGIN_REQUIRED if why else State.CONNECTED
-        self.last_error = why
-        self.last_error_code = "<record changed>" if why else None
-        self.last_error_at = now() if why else None
+        self._note_error(why, RECORD_CHANGED)
 
     @property
     def refresh_token_is_from_here(self) -> bool:
         """Whether the refresh token came from this very app at this very host."""
-        return (self.refresh_token_domain, self.refresh_token_client_id) == (
-            self.salesforce_domain,
-            self.client_id,
-        )
+        return self.app == (self.refresh_token_domain, self.refresh_token_client_id)
 
     def receive_code(self, code: str) -> None:
         """Keep an authorization code that is about to be exchanged."""
@@ -261,12 +260,8 @@ class ExternalApplication(Model):
             self._keep_refresh_token(answer.refresh_token, client, lane)
         elif lane is Lane.BROWSER and not self._is_of_this_user(answer):
             self.refresh_token_problem = ANOTHERS
-        if (str(client.domain), client.client_id) != (
-            self.salesforce_domain,
-            self.client_id,
-        ):
-            self.last_error, self.last_error_code = MOVED, "<record changed>"
-            self.last_error_at = now()
+        if client.app != self.app:
+            self._note_error(MOVED, RECORD_CHANGED)
             return False
         self.access_token = seal(answer.access_token)
         self.instance_url = answer.instance_url or self.instance_url
@@ -280,29 +275,40 @@ class ExternalApplication(Model):
         )
         self.authorization_server_response = answer.response[:LONGEST_RESPONSE]
         self.state, self.lane, self.lane_reason = State.CONNECTED, lane, reason
-        self.last_error = self.last_error_code = self.last_error_at = None
+        self._note_error(None)
         return True
 
     def keep_failure(
-        self, error: SalesforceError, client: Client | None, lane: Lane, *, speaks: bool
+        self,
+        error: SalesforceError,
+        client: Client | None,
+        lane: Lane,
+        *,
+        superseded: bool = False,
     ) -> None:
         """Note a failure. The token that was there stays there.
 
-        `speaks` tells whether the failure says anything of the state that the
-        record is in.
+        It says nothing of the state that the record is in where it was
+        `superseded` by a newer success, nor does a code that was refused: the
+        grant that is stored is another.
         """
+        of_the_code = lane is Lane.BROWSER and error.state is State.LOGIN_REQUIRED
         if error.refresh_token and client:
             self._keep_refresh_token(error.refresh_token, client, lane)
         if lane is Lane.BROWSER and error.was_sent:
             self.oauth_code_used_at = now()
-        if speaks and error.state is not None:
+        if error.state is not None and not superseded and not of_the_code:
             self.state = error.state
             if error.state in (State.LOGIN_REQUIRED, State.OUTCOME_UNKNOWN):
                 self.refresh_token_problem = str(error)
-        self.last_error, self.last_error_code = str(error), error.code[:LONGEST_TEXT]
-        self.last_error_at = now()
+        self._note_error(str(error), error.code[:LONGEST_TEXT])
         if error.response is not None:
             self.authorization_server_response = error.response[:LONGEST_RESPONSE]
+
+    def _note_error(self, sentence: str | None, code: str | None = None) -> None:
+        self.last_error = sentence
+        self.last_error_code = code if sentence else None
+        self.last_error_at = now() if sentence else None
 
     def _keep_refresh_token(
         self, refresh_token: str, client: Client, lane: Lane
@@ -314,8 +320,7 @@ class ExternalApplication(Model):
                 changed = False
             self.refresh_token_rotates = self.refresh_token_rotates or changed
         self.refresh_token = seal(refresh_token)
-        self.refresh_token_domain = str(client.domain)
-        self.refresh_token_client_id = client.client_id
+        self.refresh_token_domain, self.refresh_token_client_id = client.app
         self.refresh_token_problem = None
 
     def _is_of_this_user(self, answer: TokenAnswer) -> bool:

@@ -42,6 +42,11 @@ class Client:
     client_secret: str | None
     redirect_uri: str
 
+    @property
+    def app(self) -> tuple[str, str]:
+        """Which app it is, and where: what a grant belongs to."""
+        return str(self.domain), self.client_id
+
     def __repr__(self) -> str:
         return f"<Client {self.client_id} at {self.domain}>"
 

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
@@ -434,16 +434,10 @@ def test_a_new_refresh_token_is_kept_though_its_answer_is_spoilt(
 def test_a_record_that_is_deleted_while_its_org_is_asked_is_said_to_be_gone(
     app: Flask, client: StrictClient, org: PracticeOrg
 ) -> None:
-    connect(client, org)
-    org.switch(fault="slow", seconds=1)
-    another = app.test_client()
-    assert isinstance(another, StrictClient)
-    answers: list[TestResponse] = []
-    thread = threading.Thread(target=lambda: answers.append(client.submit(CLICK)))
-    thread.start()
-    wait_until_asked(org)
-    another.submit("/applications/1/delete")
-    thread.join()
+    with slow_click(client, org) as answers:
+        another = app.test_client()
+        assert isinstance(another, StrictClient)
+        another.submit("/applications/1/delete")
     assert answers[0].status_code == 404
     assert "deleted in the meantime" in answers[0].text
 
@@ -493,15 +487,25 @@ def test_a_lost_answer_of_a_rotating_org_is_not_resent(
 
 
 @contextmanager
-def slow_click(client: StrictClient, org: PracticeOrg) -> Iterator[None]:
-    """A click waits for the org's answer while the test does something else."""
-    connect(client, org)
+def meanwhile(
+    org: PracticeOrg, act: Callable[[], TestResponse]
+) -> Iterator[list[TestResponse]]:
+    """`act` waits for the org's answer while the test does something else."""
     org.switch(fault="slow", seconds=1)
-    thread = threading.Thread(target=client.submit, args=[CLICK], kwargs={"htmx": True})
+    answers: list[TestResponse] = []
+    thread = threading.Thread(target=lambda: answers.append(act()))
     thread.start()
     wait_until_asked(org)
-    yield
+    yield answers
     thread.join()
+
+
+@contextmanager
+def slow_click(client: StrictClient, org: PracticeOrg) -> Iterator[list[TestResponse]]:
+    """A click on a connected record waits for the org's answer."""
+    connect(client, org)
+    with meanwhile(org, lambda: client.submit(CLICK)) as answers:
+        yield answers
 
 
 def wait_until_asked(org: PracticeOrg) -> None:
@@ -600,15 +604,10 @@ def test_a_login_for_the_app_before_is_not_called_a_success(
     app: Flask, client: StrictClient, org: PracticeOrg
 ) -> None:
     url = org.log_in(begin(client))
-    org.switch(fault="slow", seconds=1)
-    answers: list[TestResponse] = []
-    thread = threading.Thread(target=lambda: answers.append(come_back(client, url)))
-    thread.start()
-    wait_until_asked(org)
-    another = app.test_client()
-    assert isinstance(another, StrictClient)
-    edit(app, another, client_id="another")
-    thread.join()
+    with meanwhile(org, lambda: come_back(client, url)):
+        another = app.test_client()
+        assert isinstance(another, StrictClient)
+        edit(app, another, client_id="another")
     page = client.get("/applications/1").text
     assert "a new access token is stored" not in page
     assert "was changed: the stored token belongs" in page
