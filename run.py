@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from flask_migrate import upgrade
 from sqlalchemy import select
@@ -24,6 +25,13 @@ ORGDESK_HOSTS = ("127.0.0.1", "::1")
 """What browsers may take "localhost" for."""
 PRACTICE_HOST = "127.0.0.1"
 PRACTICE_ORIGIN = f"http://{PRACTICE_HOST}:"
+PRACTICE_RECORD = {
+    "application_name": "Practice Org",
+    "client_id": CLIENT_ID,
+    "consumer_secret": CONSUMER_SECRET,
+    "requested_scopes": "api refresh_token id",
+    "prompt_login": True,
+}
 START_TIMEOUT = 30
 """Seconds for both to answer."""
 STOP_TIMEOUT = 10
@@ -104,26 +112,29 @@ def _prepare(settings: Settings) -> None:
     """
     with create_app().app_context():
         upgrade()
+        today = {
+            "salesforce_domain": _practice_address(settings),
+            "callback_url": _callback_url(settings),
+        }
         application = db.session.scalar(
             select(ExternalApplication).where(
                 ExternalApplication.client_id == CLIENT_ID,
                 ExternalApplication.salesforce_domain.startswith(PRACTICE_ORIGIN),
             )
         )
-        if application is None and not _is_new(settings):
-            return
-        application = application or ExternalApplication()
-        application.describe(
-            application_name=application.application_name or "Practice Org",
-            salesforce_domain=parse_domain(_practice_address(settings)),
-            client_id=CLIENT_ID,
-            consumer_secret=CONSUMER_SECRET,
-            callback_url=_callback_url(settings),
-            requested_scopes=application.requested_scopes or "api refresh_token id",
-            prompt_login=application.prompt_login is not False,
-        )
-        db.session.add(application)
-        db.session.commit()
+        if application is None and _is_new(settings):
+            _describe(ExternalApplication(), PRACTICE_RECORD | today)
+        elif application and not today.items() <= application.description().items():
+            kept = application.description() | {"consumer_secret": ""}
+            _describe(application, kept | today)
+
+
+def _describe(application: ExternalApplication, description: dict[str, Any]) -> None:
+    description.pop("changed_at", None)
+    domain = parse_domain(description.pop("salesforce_domain"))
+    application.describe(salesforce_domain=domain, **description)
+    db.session.add(application)
+    db.session.commit()
 
 
 def _practice_address(settings: Settings) -> str:

@@ -117,6 +117,18 @@ def test_the_practice_record_follows_the_ports(env: dict[str, str]) -> None:
         ]
 
 
+def test_a_start_leaves_what_was_edited_as_it_is(env: dict[str, str]) -> None:
+    stop(start(env))
+    path = Path(env["ORGDESK_INSTANCE"]) / "orgdesk.db"
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE external_application SET requested_scopes = ''")
+        before = database.execute("SELECT * FROM external_application").fetchall()
+    stop(start(env))
+    with sqlite3.connect(path) as database:
+        after = database.execute("SELECT * FROM external_application").fetchall()
+    assert after == before
+
+
 def test_the_practice_record_comes_to_a_database_that_is_migrated_already(
     env: dict[str, str],
 ) -> None:
