@@ -1,6 +1,7 @@
 """`make run`: Orgdesk and a practice org on this machine, ready to be tried."""
 
 import logging
+import os
 import signal
 import socket
 import subprocess
@@ -34,12 +35,16 @@ PRACTICE_RECORD = {
 }
 START_TIMEOUT = 30
 """Seconds for both to answer."""
+GRACE = 5
+"""Seconds in which Orgdesk, told to stop, answers what it has begun."""
 STOP_TIMEOUT = 10
+"""Seconds until what has not stopped is killed."""
 
 
 def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)
     processes: list[subprocess.Popen[bytes]] = []
     try:
         settings = read_settings()
@@ -159,13 +164,10 @@ def _callback_url(settings: Settings) -> str:
 
 
 def _start_practice_org(settings: Settings) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [
-            *(sys.executable, "-m", "practice_org"),
-            *("--port", str(settings.practice_port)),
-            *("--callback-url", _callback_url(settings)),
-            *("--database", str(_practice_database(settings))),
-        ]
+    return _start(
+        *("practice_org", "--port", str(settings.practice_port)),
+        *("--callback-url", _callback_url(settings)),
+        *("--database", str(_practice_database(settings))),
     )
 
 
@@ -174,12 +176,21 @@ def _start_orgdesk(settings: Settings) -> subprocess.Popen[bytes]:
         f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}"
         for host in _local_hosts()
     ]
+    return _start(
+        *("gunicorn", "--log-level", "warning", f"--graceful-timeout={GRACE}"),
+        *(f"--bind={address}" for address in addresses),
+        "app:create_app()",
+    )
+
+
+def _start(*module_and_arguments: str) -> subprocess.Popen[bytes]:
+    """Start a module as a process out of reach of the terminal's Ctrl-C.
+
+    gunicorn's threaded worker can hang when SIGINT finds it at work, so it is
+    this process alone that hears Ctrl-C, and it asks for the end by SIGTERM.
+    """
     return subprocess.Popen(
-        [
-            *(sys.executable, "-m", "gunicorn", "--log-level", "warning"),
-            *(f"--bind={address}" for address in addresses),
-            "app:create_app()",
-        ]
+        [sys.executable, "-m", *module_and_arguments], start_new_session=True
     )
 
 
@@ -207,14 +218,16 @@ def _wait_for_an_end(processes: list[subprocess.Popen[bytes]]) -> None:
 
 
 def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for again in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(again, signal.SIG_IGN)
     for process in processes:
         process.terminate()
+    end = time.monotonic() + STOP_TIMEOUT
     for process in processes:
-        try:
-            process.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0, end - time.monotonic()))
+        with suppress(ProcessLookupError):  # what is left of it, its workers too
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":
