@@ -32,6 +32,10 @@ else:
     Model = db.Model
 
 
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
 class Moment(TypeDecorator[datetime]):
     """A moment: aware UTC in Python, naive UTC in the database."""
 

@@ -16,8 +16,8 @@ from typing import NamedTuple
 from sqlalchemy import delete, select
 from werkzeug.datastructures import MultiDict
 
-from database import db
-from models import ExternalApplication, Lane, PendingAuthorization, now
+from database import db, now
+from models import ExternalApplication, Lane, PendingAuthorization
 from salesforce import (
     Client,
     SalesforceError,

@@ -15,8 +15,8 @@ from sqlalchemy.engine import Engine
 from werkzeug.test import TestResponse
 
 from app import create_app
-from database import db
-from models import ExternalApplication, now
+from database import db, now
+from models import ExternalApplication
 from salesforce import State
 from tests.conftest import OWN_CALLBACK, SECRET, StrictClient, add_application, load
 from tests.servers import ROOT

@@ -16,8 +16,8 @@ from sqlalchemy.pool import QueuePool
 from werkzeug.test import TestResponse
 
 import vault
-from database import db
-from models import ExternalApplication, PendingAuthorization, now
+from database import db, now
+from models import ExternalApplication, PendingAuthorization
 from practice_org import CLIENT_ID, CONSUMER_SECRET
 from salesforce import State
 from tests.conftest import StrictClient, add_application, load

@@ -1,4 +1,4 @@
-"""The tables, and what a record can do: store a token, keep a failure, expire.
+"""External Applications, and what one can do: store a token, keep a failure, expire.
 
 Views and the token engine speak in these verbs and never set two columns in a
 row.
@@ -6,15 +6,15 @@ row.
 
 import logging
 import unicodedata
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import Enum, ForeignKey, Index, String, Text, exists, update
+from sqlalchemy import Enum, Index, String, Text, exists, update
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.orm import Mapped, mapped_column, relationship, validates
+from sqlalchemy.orm import Mapped, mapped_column, validates
 from sqlalchemy.sql.expression import ColumnElement, Exists
 
-from database import Model, Moment, db
+from database import Model, Moment, db, now
 from salesforce import (
     Client,
     SalesforceDomain,
@@ -47,10 +47,6 @@ class Lane(StrEnum):
     """With the stored refresh token, without a page."""
     BROWSER = "browser"
     """Through the org's login page."""
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
 
 
 def name_key(name: str) -> str:
@@ -325,47 +321,6 @@ class ExternalApplication(Model):
 
     def _is_of_this_user(self, answer: TokenAnswer) -> bool:
         return answer.organization_and_user == (self.organization_id, self.user_id)
-
-
-class PendingAuthorization(Model):
-    """A login that was begun and has not come back: one row an attempt.
-
-    It is consumed once, by the callback, whatever the callback brings. State
-    and browser are kept as hashes: a stolen database does not let anybody
-    finish somebody else's login.
-    """
-
-    __tablename__ = "pending_authorization"
-    LIFETIME = timedelta(minutes=10)
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    state_hash: Mapped[str] = mapped_column(String(64), unique=True)
-    browser_hash: Mapped[str] = mapped_column(String(64))
-    application_id: Mapped[int] = mapped_column(
-        ForeignKey("external_application.id", ondelete="CASCADE"), index=True
-    )
-    salesforce_domain: Mapped[str] = mapped_column(String(LONGEST_TEXT))
-    client_id: Mapped[str] = mapped_column(String(LONGEST_TEXT))
-    redirect_uri: Mapped[str] = mapped_column(String(LONGEST_TEXT))
-    code_verifier: Mapped[Sealed] = mapped_column(Encrypted)
-    reason: Mapped[str] = mapped_column(Text)
-    created_at: Mapped[datetime] = mapped_column(Moment, default=now)
-    expires_at: Mapped[datetime] = mapped_column(
-        Moment, default=lambda: now() + PendingAuthorization.LIFETIME, index=True
-    )
-    consumed_at: Mapped[datetime | None] = mapped_column(Moment)
-
-    application: Mapped[ExternalApplication] = relationship()
-
-    @classmethod
-    def consume(cls, state_hash: str) -> "PendingAuthorization | None":
-        """Take the row with this state, once: the second caller gets None."""
-        return db.session.scalar(
-            update(cls)
-            .where(cls.state_hash == state_hash, cls.consumed_at.is_(None))
-            .values(consumed_at=now())
-            .returning(cls)
-        )
 
 
 def mark_expired() -> None:

@@ -1,0 +1,25 @@
+"""The tables, and what their rows can do."""
+
+from models.applications import (
+    LARGEST_ID,
+    LONGEST_RESPONSE,
+    LONGEST_TEXT,
+    ExternalApplication,
+    Lane,
+    any_to_mark,
+    mark_expired,
+    name_key,
+)
+from models.authorizations import PendingAuthorization
+
+__all__ = [
+    "LARGEST_ID",
+    "LONGEST_RESPONSE",
+    "LONGEST_TEXT",
+    "ExternalApplication",
+    "Lane",
+    "PendingAuthorization",
+    "any_to_mark",
+    "mark_expired",
+    "name_key",
+]
