@@ -20,10 +20,21 @@ from werkzeug.exceptions import (
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import IntegerConverter
 
+import guard
 import headers
 import keys
+import sign_in
+import throttle
+import users
 import vault
-from blueprints import applications, authorizations
+from blueprints import (
+    account,
+    applications,
+    authorizations,
+    invitations,
+    secrets,
+)
+from blueprints import users as user_pages
 from config import read_settings
 from database import db
 from engine import RecordGone
@@ -55,6 +66,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         VAULT_KEYS=settings.vault_keys,
         SQLALCHEMY_DATABASE_URI=settings.database_url,
         EXTERNAL_URL=settings.external_url,
+        ADDRESS=settings.address,
         SQLALCHEMY_ENGINE_OPTIONS={"hide_parameters": True},
         MAX_CONTENT_LENGTH=LARGEST_REQUEST,
         TRUSTED_HOSTS=settings.hosts,
@@ -75,14 +87,22 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     quiet_loggers()
     db.init_app(app)
     Migrate(app, db)
+    guard.init_app(app)
     CSRFProtect(app)
+    sign_in.init_app(app, https=https)
     own_keys = app.config["VAULT_KEYS"] == settings.vault_keys
     vault.init_app(
         app, app.config["VAULT_KEYS"], settings.vault_key_file if own_keys else None
     )
     app.cli.add_command(keys.commands)
-    app.register_blueprint(applications.blueprint)
-    app.register_blueprint(authorizations.blueprint)
+    app.cli.add_command(users.commands)
+    for resource in (
+        *(account, applications, authorizations, invitations, secrets),
+        user_pages,
+    ):
+        app.register_blueprint(resource.blueprint)
+    guard.mark_pages_of_others(app)
+    throttle.init_app(app, settings.limits_url)
     app.register_error_handler(HTTPException, _error_page)
     app.register_error_handler(SecurityError, _wrong_host)
     app.register_error_handler(CSRFError, _csrf_failed)
@@ -126,6 +146,7 @@ def _gone(error: Exception) -> tuple[str, int, dict[str, str]]:
 def _database_failed(error: SQLAlchemyError) -> tuple[str, int, dict[str, str]]:
     log.error("The database failed: %s", getattr(error, "orig", error))
     db.session.rollback()
+    sign_in.ask_nobody()
     return _error_page(
         ServiceUnavailable("The database does not answer. Try again in a moment.")
     )

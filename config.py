@@ -27,6 +27,7 @@ EXTERNAL_URL = re.compile(
     r"https?://([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?/?",
     re.IGNORECASE,
 )
+LIMITS_URL = re.compile(r"memory://|rediss?://[\x21-\x7e]+")
 DRIVERS = {
     "sqlite": "sqlite",
     "postgresql": "postgresql+psycopg",
@@ -49,7 +50,8 @@ class Settings:
     the address browsers reach Orgdesk under, without a trailing slash, or None
     to take it from the request. `instance` is the folder of the local database
     and keys. `proxies` is the number of reverse proxies in front, whose
-    X-Forwarded headers are believed.
+    X-Forwarded headers are believed. `limits_url` is the store that counts
+    tries, in the terms of the `limits` package.
     """
 
     instance: Path
@@ -62,11 +64,17 @@ class Settings:
     port: int
     practice_port: int
     proxies: int
+    limits_url: str
 
     @property
     def is_https(self) -> bool:
         """Whether browsers come by https; cookies are for https alone then."""
         return (self.external_url or "").startswith("https://")
+
+    @property
+    def address(self) -> str:
+        """The address to give to people, without a trailing slash."""
+        return self.external_url or f"http://localhost:{self.port}"
 
     @property
     def hosts(self) -> list[str]:
@@ -107,6 +115,7 @@ def _read(environ: Mapping[str, str], instance: Path) -> Settings:
         port=_port(environ, "ORGDESK_PORT", 8000),
         practice_port=_port(environ, "ORGDESK_PRACTICE_PORT", 8001),
         proxies=_proxies(environ),
+        limits_url=_limits_url(environ),
     )
 
 
@@ -201,6 +210,15 @@ def _port(environ: Mapping[str, str], name: str, default: int) -> int:
 def _proxies(environ: Mapping[str, str]) -> int:
     text = environ.get("ORGDESK_PROXIES") or "0"
     return _number("ORGDESK_PROXIES", text, 0, MOST_PROXIES)
+
+
+def _limits_url(environ: Mapping[str, str]) -> str:
+    text = environ.get("ORGDESK_LIMITS_URL") or "memory://"
+    if not LIMITS_URL.fullmatch(text):
+        raise SettingError(
+            "ORGDESK_LIMITS_URL is not an address like redis://host:6379/0"
+        )
+    return text
 
 
 def _number(name: str, text: str, least: int, most: int) -> int:

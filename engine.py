@@ -64,8 +64,8 @@ class LoginRefused(Exception):
 def get_token(application: ExternalApplication, browser: str) -> Outcome:
     """Get a token for the record: silently if that can be, else by a login.
 
-    `browser` is a secret of the browser that clicked; the login it begins can
-    be finished there alone.
+    `browser` is the token of the sign-in that clicked; the login it begins can
+    be finished there alone: in that browser, by that user, until they sign out.
     """
     reason = why_not_silent(application)
     if reason is None:
@@ -194,8 +194,8 @@ def _check(
 ) -> None:
     if not compare_digest(pending.browser_hash, _hash(browser)):
         raise LoginRefused(
-            "This login was begun in another browser, or under another address"
-            " of Orgdesk."
+            "This login was begun in another browser, or before you last signed in"
+            " to Orgdesk, or under another of its addresses."
         )
     application = pending.application
     if pending.expires_at <= now():

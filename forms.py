@@ -5,17 +5,20 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from flask import current_app
 from flask_wtf import FlaskForm
 from wtforms import (
     BooleanField,
     Field,
     HiddenField,
     PasswordField,
+    SelectField,
     StringField,
 )
 from wtforms.validators import DataRequired, Length, ValidationError
 
-from models import LONGEST_TEXT, ExternalApplication, name_key
+import users
+from models import LONGEST_TEXT, ExternalApplication, Role, User, name_key
 from salesforce import DomainError, SalesforceDomain, parse_domain, parse_https_url
 
 FILLERS = "\u115f\u1160\u2800\u3164\uffa0"
@@ -44,6 +47,60 @@ def visible(form: FlaskForm, field: Field) -> None:
         raise ValidationError(
             "There is a space or another character in it that such a value never has."
         )
+
+
+class WelcomeForm(FlaskForm):  # type: ignore[misc]
+    """What a one-time link asks for: a password, and whose it is to be."""
+
+    email = StringField(
+        "E-mail address",
+        filters=[_stripped],
+        validators=[
+            DataRequired("Type your e-mail address."),
+            Length(max=LONGEST_TEXT),
+        ],
+    )
+    password = PasswordField(
+        "Password", validators=[DataRequired("Choose a password.")]
+    )
+
+    def validate_email(self, field: Field) -> None:
+        try:
+            field.data = users.normalized(field.data)
+        except ValueError as error:
+            raise ValidationError(str(error)) from None
+
+    def validate_password(self, field: Field) -> None:
+        util = current_app.extensions["security"].password_util
+        problems, field.data = util.validate(
+            field.data, is_register=True, email=self.email.data
+        )
+        if problems:
+            raise ValidationError(" ".join(problems))
+
+
+class InvitationForm(FlaskForm):  # type: ignore[misc]
+    """Invite somebody."""
+
+    email = StringField(
+        "E-mail address",
+        filters=[_stripped],
+        validators=[
+            DataRequired("Type the address of who is to come."),
+            Length(max=LONGEST_TEXT),
+        ],
+    )
+    role = SelectField(
+        "Role", choices=[(role.value, role.value.capitalize()) for role in Role]
+    )
+
+    def validate_email(self, field: Field) -> None:
+        try:
+            self.address = users.normalized(field.data)
+        except ValueError as error:
+            raise ValidationError(str(error)) from None
+        if User.find(self.address):
+            raise ValidationError("This is a user already.")
 
 
 class ApplicationForm(FlaskForm):  # type: ignore[misc]

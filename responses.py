@@ -1,15 +1,12 @@
 """What the pages of several resources share: the panel, the callback's address,
 and answers that suit htmx and a plain browser alike."""
 
-import secrets
-
 from flask import (
     current_app,
     make_response,
     redirect,
     render_template,
     request,
-    session,
     url_for,
 )
 from werkzeug.wrappers import Response
@@ -20,22 +17,12 @@ from models import ExternalApplication
 
 NO_CONTENT = 204
 SEE_OTHER = 303
-BROWSER = "browser"
-BROWSER_BYTES = 32
+UNPROCESSABLE = 422
 NOT_THERE = "There is no such record. It may have been deleted."
 
 
 def load_application(application_id: int) -> ExternalApplication:
     return db.get_or_404(ExternalApplication, application_id, description=NOT_THERE)
-
-
-def browser_binding() -> str:
-    """Return the secret that ties a login to the browser that began it.
-
-    A page makes it, not the click: two clicks at once would each make one, and
-    the cookie could hold but the last.
-    """
-    return str(session.setdefault(BROWSER, secrets.token_urlsafe(BROWSER_BYTES)))
 
 
 def asked_by_htmx() -> bool:
@@ -67,7 +54,6 @@ def show_panel(application: ExternalApplication) -> Response:
 
 def panel_context(application: ExternalApplication) -> dict[str, object]:
     """Return what the panel's template needs."""
-    browser_binding()
     return {
         "application": application,
         "why_login": engine.why_not_silent(application),

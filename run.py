@@ -15,6 +15,7 @@ from flask_migrate import upgrade
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
+import users
 from app import create_app
 from config import SettingError, Settings, read_settings
 from database import db
@@ -50,7 +51,7 @@ def main() -> int:
         settings = read_settings()
         _refuse_used_ports(settings)
         try:
-            _prepare(settings)
+            first_admin = _prepare(settings)
         except DBAPIError as error:
             raise SettingError(
                 "The database cannot be used, see ORGDESK_DATABASE_URL:"
@@ -60,10 +61,11 @@ def main() -> int:
         processes.append(_start_orgdesk(settings))
         _wait_until_up(processes, settings)
         print(
-            f"Orgdesk:      {_address(settings)}\n"
+            f"Orgdesk:      {settings.address}\n"
             f"Practice org: {_practice_address(settings)}\n"
-            "Next: open Orgdesk, choose Practice Org, press Refresh Access Token."
-            " Ctrl-C stops both.",
+            f"Next: open {first_admin or 'Orgdesk'}"
+            f"{' to make the first admin' if first_admin else ''}, choose Practice Org,"
+            " press Refresh Access Token. Ctrl-C stops both.",
             flush=True,
         )
         _wait_for_an_end(processes)
@@ -110,10 +112,11 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-def _prepare(settings: Settings) -> None:
+def _prepare(settings: Settings) -> str | None:
     """Bring the database up to date, and the practice org's record with it.
 
-    The record comes with a new practice org, and follows its ports.
+    The record comes with a new practice org, and follows its ports. Returns a
+    one-time link for the first admin, as long as there is none.
     """
     with create_app().app_context():
         upgrade()
@@ -132,6 +135,8 @@ def _prepare(settings: Settings) -> None:
         elif application and not today.items() <= application.description().items():
             kept = application.description() | {"consumer_secret": ""}
             _describe(application, kept | today)
+        token = users.invite_first_admin()
+        return token and users.link(token)
 
 
 def _describe(application: ExternalApplication, description: dict[str, Any]) -> None:
@@ -155,12 +160,8 @@ def _practice_database(settings: Settings) -> Path:
     return settings.instance / "practice_org.db"
 
 
-def _address(settings: Settings) -> str:
-    return settings.external_url or f"http://localhost:{settings.port}"
-
-
 def _callback_url(settings: Settings) -> str:
-    return f"{_address(settings)}/callback"
+    return f"{settings.address}/callback"
 
 
 def _start_practice_org(settings: Settings) -> subprocess.Popen[bytes]:

@@ -6,18 +6,25 @@ from werkzeug.wrappers import Response
 
 from database import db
 from forms import ApplicationForm
+from guard import needs
 from listing import Query, Sort, get_page
-from models import ExternalApplication
-from responses import SEE_OTHER, load_application, own_callback_url, panel_context
+from models import ExternalApplication, Role
+from responses import (
+    SEE_OTHER,
+    UNPROCESSABLE,
+    load_application,
+    own_callback_url,
+    panel_context,
+)
 from salesforce import State
 
 blueprint = Blueprint("applications", __name__)
 
-UNPROCESSABLE = 422
 View = str | Response | tuple[str, int]
 
 
 @blueprint.get("/")
+@needs(Role.VIEWER)
 def index() -> View:
     page = get_page(Query.from_arguments(request.args))
     return render_template(
@@ -37,6 +44,7 @@ def new() -> View:
 
 
 @blueprint.get("/applications/<id:application_id>")
+@needs(Role.VIEWER)
 def show(application_id: int) -> View:
     application = load_application(application_id)
     return render_template("applications/show.html", **panel_context(application))

@@ -13,14 +13,15 @@ from werkzeug.exceptions import MethodNotAllowed
 from werkzeug.wrappers import Response
 
 import engine
+from guard import needs
+from models import Role
 from responses import (
-    BROWSER,
     SEE_OTHER,
-    browser_binding,
     leave_for,
     load_application,
     show_panel,
 )
+from sign_in import SIGN_IN
 
 blueprint = Blueprint("authorizations", __name__)
 
@@ -28,19 +29,21 @@ BAD_REQUEST = 400
 
 
 @blueprint.post("/applications/<id:application_id>/authorization")
+@needs(Role.OPERATOR)
 def create(application_id: int) -> Response:
     application = load_application(application_id)
-    outcome = engine.get_token(application, browser_binding())
+    outcome = engine.get_token(application, session[SIGN_IN])
     if outcome.login_url:
         return leave_for(outcome.login_url)
     return show_panel(application)
 
 
 @blueprint.get("/callback")
+@needs(Role.OPERATOR)
 def callback() -> Response:
     if request.method == "HEAD":  # Flask routes it here; it must not use a login up
         raise MethodNotAllowed(["GET"])
-    application, stored = engine.finish_login(request.args, session.get(BROWSER, ""))
+    application, stored = engine.finish_login(request.args, session[SIGN_IN])
     if stored:
         flash("Logged in: a new access token is stored.")
     return redirect(

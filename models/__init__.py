@@ -10,15 +10,23 @@ from models.applications import (
     mark_expired,
     name_key,
 )
+from models.audit import Event
 from models.authorizations import PendingAuthorization
+from models.users import Invitation, Passkey, Role, SignIn, User
 
 __all__ = [
     "LARGEST_ID",
     "LONGEST_RESPONSE",
     "LONGEST_TEXT",
+    "Event",
     "ExternalApplication",
+    "Invitation",
     "Lane",
+    "Passkey",
     "PendingAuthorization",
+    "Role",
+    "SignIn",
+    "User",
     "any_to_mark",
     "mark_expired",
     "name_key",

@@ -5,9 +5,11 @@ row.
 """
 
 import logging
+import re
 import unicodedata
 from datetime import datetime
 from enum import StrEnum
+from typing import ClassVar
 
 from sqlalchemy import Enum, Index, String, Text, exists, update
 from sqlalchemy.exc import OperationalError
@@ -36,6 +38,8 @@ MOVED = (
 )
 
 RECORD_CHANGED = "<record changed>"
+SFDX_PART = re.compile(r"[A-Za-z0-9._-]*={0,2}")
+"""What sfdx-core takes as a part of an auth URL (`authInfo.ts`)."""
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +66,12 @@ class ExternalApplication(Model):
     """A connection to a Salesforce org: its app, its token, its state."""
 
     __tablename__ = "external_application"
+    SECRETS: ClassVar = {
+        "access_token": "Access Token",
+        "refresh_token": "Refresh Token",
+        "consumer_secret": "Consumer Secret",
+    }
+    """The columns that hold them, and their labels."""
 
     id: Mapped[int] = mapped_column(primary_key=True)
     application_name: Mapped[str] = mapped_column(String(LONGEST_TEXT))
@@ -170,19 +180,45 @@ class ExternalApplication(Model):
     @property
     def unreadable_fields(self) -> list[str]:
         """The labels of the secrets that no key opens; each is logged."""
-        secrets = {
-            "Consumer Secret": self.consumer_secret,
-            "Access Token": self.access_token,
-            "Refresh Token": self.refresh_token,
-        }
         labels = [
             label
-            for label, secret in secrets.items()
-            if secret is not None and secret.fingerprint is None
+            for column, label in self.SECRETS.items()
+            if (secret := getattr(self, column)) and secret.fingerprint is None
         ]
         for label in labels:
             log.warning("External Application %s: no key opens its %s", self.id, label)
         return labels
+
+    def reveal(self, column: str) -> str | None:
+        """Return a secret of `SECRETS`, or None where none is stored.
+
+        Raises `UnreadableSecret`.
+        """
+        secret: Sealed | None = getattr(self, column)
+        return None if secret is None else secret.reveal()
+
+    def export(self) -> dict[str, object]:
+        """Return the whole connection, secrets and all, for another tool.
+
+        `sfdxAuthUrl` is what `sf org login sfdx-url` takes, where each of its
+        parts is made of the characters that it takes. Raises `UnreadableSecret`.
+        """
+        secrets = {column: self.reveal(column) for column in self.SECRETS}
+        described = self.description()
+        described.pop("changed_at")
+        parts = [self.client_id, secrets["consumer_secret"], secrets["refresh_token"]]
+        exported: dict[str, object] = described | secrets
+        exported |= {
+            "instance_url": self.instance_url,
+            "organization_id": self.organization_id,
+            "user_id": self.user_id,
+        }
+        if parts[2] and all(SFDX_PART.fullmatch(part or "") for part in parts):
+            host = self.domain.authority + self.domain.path
+            exported["sfdxAuthUrl"] = "force://{}:{}:{}@{}".format(
+                *(part or "" for part in parts), host
+            )
+        return exported
 
     def description(self) -> dict[str, object]:
         """Return what the form shows: everything but the secret."""

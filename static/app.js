@@ -11,3 +11,24 @@ document.addEventListener("htmx:error", () => {
 document.addEventListener("htmx:after:request", () => {
   document.getElementById("offline").hidden = true;
 });
+
+// A secret is copied when it was asked for, or by its button, and says so.
+async function copySecret(region) {
+  const secret = region.querySelector("[data-secret]");
+  const said = secret?.parentElement.querySelector("[role=status]");
+  if (!said) return;
+  try {
+    await navigator.clipboard.writeText(secret.textContent);
+    said.textContent = "Copied.";
+  } catch {
+    getSelection().selectAllChildren(secret);
+    said.textContent = "The browser did not let it be copied: it is selected instead.";
+  }
+}
+document.addEventListener("click", (event) => {
+  if (event.target.closest("[data-copy-secret]")) copySecret(event.target.closest("dd"));
+});
+document.addEventListener("htmx:after:swap", () => {
+  if (document.querySelector("[data-copy]")) copySecret(document);
+});
+if (document.querySelector("[data-copy]")) copySecret(document);

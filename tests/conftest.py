@@ -4,8 +4,10 @@ import atexit
 import os
 import re
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,15 @@ from cryptography.fernet import Fernet
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_migrate import upgrade
+from flask_security import hash_password
 from hypothesis import HealthCheck, settings
 from werkzeug.test import TestResponse
 
 from app import create_app
 from database import db
-from models import ExternalApplication
+from models import ExternalApplication, Role, SignIn, User
 from salesforce import parse_domain
+from sign_in import SIGN_IN
 from tests.servers import PracticeOrg, practice_org
 
 # Nothing of a developer's own instance/ is read or written.
@@ -43,6 +47,8 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
 
+ADMIN = "admin@orgdesk.example"
+PASSWORD = "four words not together"
 OWN_CALLBACK = "http://localhost/callback"
 SECRET = "a-consumer-secret-of-the-tests"
 
@@ -125,6 +131,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     app = create_app({"SQLALCHEMY_DATABASE_URI": f"sqlite:///{path}"})
     with app.app_context():
         upgrade()
+        add_user(ADMIN, Role.ADMIN)
         db.session.execute(db.text("PRAGMA wal_checkpoint(TRUNCATE)"))
         db.session.remove()
         db.engine.dispose()
@@ -151,10 +158,45 @@ def app(tmp_path: Path, empty_database: bytes) -> Iterator[Flask]:
 
 
 @pytest.fixture
-def client(app: Flask) -> StrictClient:
+def stranger(app: Flask) -> StrictClient:
+    """A browser that is not signed in."""
     client = app.test_client()
     assert isinstance(client, StrictClient)
     return client
+
+
+@pytest.fixture
+def client(app: Flask) -> StrictClient:
+    """The browser of an admin."""
+    return browser_of(app)
+
+
+def browser_of(app: Flask, email: str = ADMIN, role: Role = Role.ADMIN) -> StrictClient:
+    """Return a browser in which this user, who is added if need be, just signed in."""
+    client = app.test_client()
+    with app.app_context():
+        user = User.find(email) or add_user(email, role)
+        token = SignIn.begin(user, "127.0.0.1", "a browser of the tests")
+        db.session.commit()
+        uniquifier = user.fs_uniquifier
+    address = app.config["EXTERNAL_URL"] or "http://localhost"
+    with client.session_transaction(base_url=address) as session:
+        session.update({"_user_id": uniquifier, SIGN_IN: token, "fs_paa": time.time()})
+    assert isinstance(client, StrictClient)
+    return client
+
+
+def add_user(email: str, role: Role, password: str = PASSWORD) -> User:
+    """Add a user; in an application context."""
+    user = User(email=email, role=role, password=hash_once(password))
+    db.session.add(user)
+    db.session.commit()
+    return user
+
+
+@lru_cache
+def hash_once(password: str) -> str:
+    return str(hash_password(password))
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from flask_migrate import upgrade
 
 from app import create_app
 from database import db
-from tests.conftest import StrictClient, add_application
+from tests.conftest import StrictClient, add_application, browser_of
 
 
 @pytest.fixture
@@ -25,9 +25,7 @@ def client_at(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         with app.app_context():
             upgrade()
         apps.append(app)
-        client = app.test_client()
-        assert isinstance(client, StrictClient)
-        return client
+        return browser_of(app)
 
     yield make
     for app in apps:
@@ -112,6 +110,6 @@ def test_forwarded_headers_are_ignored_unless_a_proxy_is_set(client_at: Any) -> 
 
 def test_behind_one_proxy_its_headers_count(client_at: Any) -> None:
     client = client_at(EXTERNAL_URL="https://orgdesk.example.com", PROXIES="1")
-    assert client.get("/", headers=FORWARDED).status_code == 200
+    assert client.get("/sign-in", headers=FORWARDED).status_code == 200
     spoofed = FORWARDED | {"X-Forwarded-Host": "orgdesk.example.com, evil.example.com"}
-    assert client.get("/", headers=spoofed).status_code == 400
+    assert client.get("/sign-in", headers=spoofed).status_code == 400

@@ -16,7 +16,8 @@ from database import db
 from models import ExternalApplication, PendingAuthorization
 from practice_org import CLIENT_ID, CONSUMER_SECRET
 from salesforce import State
-from tests.conftest import StrictClient, add_application, load
+from sign_in import SIGN_IN
+from tests.conftest import StrictClient, add_application, browser_of, load
 from tests.servers import PracticeOrg
 from tests.test_applications import FORM, count
 
@@ -52,8 +53,7 @@ def test_a_race_for_a_name_ends_in_one_record_and_one_form_error(app: Flask) -> 
     start, codes = threading.Barrier(4), list[int]()
 
     def create() -> None:
-        client = app.test_client()
-        assert isinstance(client, StrictClient)
+        client = browser_of(app)
         form = FORM | {"csrf_token": client.csrf()}
         start.wait()
         codes.append(client.post("/applications/new", data=form).status_code)
@@ -120,7 +120,10 @@ def test_a_dead_server_gets_a_page_not_a_crash(tmp_path: Path) -> None:
     dead = f"postgresql+psycopg://nobody@/nothing?host={tmp_path}"
     app = create_app({"TESTING": True, "SQLALCHEMY_DATABASE_URI": dead})
     app.test_client_class = StrictClient
-    page = app.test_client().get("/applications/1")
+    client = app.test_client()
+    with client.session_transaction() as session:
+        session["_user_id"] = session[SIGN_IN] = "somebody"
+    page = client.get("/applications/1")
     assert page.status_code == 503
     assert "The database does not answer" in page.text
     assert ExternalApplication.__tablename__ not in page.text

@@ -1,0 +1,86 @@
+"""The guard: who may do what, for every page, in one place.
+
+It is closed by default: a view that nobody marked is for admins. `needs` marks
+what a lower role may do as well, `open_to_all` the exceptions that come before
+a sign-in, and `fresh` what asks for a sign-in of the last minutes.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+from flask import Flask, abort, current_app, request
+from flask_login import current_user
+from werkzeug.wrappers import Response
+
+import sign_in
+from models import Role
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+def needs(role: Role) -> Callable[[View], View]:
+    """Mark a view: it takes this role, or a higher one."""
+
+    def mark(view: View) -> View:
+        view.needs = role  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
+def open_to_all(view: View) -> View:
+    """Mark a view: it takes no sign-in."""
+    view.needs = None  # type: ignore[attr-defined]
+    return view
+
+
+def fresh(view: View) -> View:
+    """Mark a view: to act, it takes a sign-in, or its confirmation, of late."""
+    view.fresh = True  # type: ignore[attr-defined]
+    return view
+
+
+def init_app(app: Flask) -> None:
+    """Stand before every view. Called first, so that nothing comes before it."""
+    app.before_request(_let_in)
+
+
+def mark_pages_of_others(app: Flask) -> None:
+    """Mark the pages that Flask and Flask-Security bring; call it after them."""
+    for endpoint, view in app.view_functions.items():
+        blueprint, _, name = endpoint.rpartition(".")
+        if endpoint == "static" or (blueprint == "security" and name in sign_in.OPEN):
+            app.view_functions[endpoint] = open_to_all(_own(view))
+        elif blueprint == "security" and name in sign_in.OWN:
+            app.view_functions[endpoint] = needs(Role.VIEWER)(_own(view))
+
+
+def _own(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a library's view, whose marks would be every app's of this process."""
+
+    @wraps(view)
+    def wrapped(**arguments: Any) -> Any:
+        return view(**arguments)
+
+    return wrapped
+
+
+def _let_in() -> Response | None:
+    view = current_app.view_functions.get(request.endpoint or "")
+    if view is None:  # there is no such page, as the error page will say
+        return None
+    needed = getattr(view, "needs", Role.ADMIN)
+    if needed is None:
+        return None
+    if not current_user.is_authenticated:
+        return sign_in.to_sign_in()
+    if not current_user.may(needed):
+        abort(
+            403,
+            f"This takes the role {needed}; yours is {current_user.role}."
+            " An admin can change it under Users.",
+        )
+    if getattr(view, "fresh", False) and request.method == "POST":
+        return None if sign_in.is_fresh() else sign_in.to_confirmation()
+    return None

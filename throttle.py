@@ -1,0 +1,80 @@
+"""Limits: how often one may try, by address and by account."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from flask import Flask, request, session
+from flask_limiter import Limiter
+from flask_limiter.util import get_remote_address
+from flask_login import current_user
+from werkzeug.wrappers import Response
+
+SENTENCE = "Too many tries. Wait a few minutes, then try again."
+
+
+def _account() -> str:
+    """Name the account that a try is for, whether or not there is one."""
+    typed = request.form.get("email", "").strip().lower()
+    known = getattr(current_user, "email", "")
+    return f"account {typed or known or session.get('tf_user_id', '')}"
+
+
+def _failed(response: Response) -> bool:
+    """Tell whether a page of Flask-Security shows itself again."""
+    return response.status_code == 200
+
+
+class Limit(NamedTuple):
+    """So many requests of one `key`; with `counts`, only those that it counts."""
+
+    scope: str
+    amount: str
+    key: Callable[[], str]
+    counts: Callable[[Response], bool] | None = None
+
+
+TRIES = (
+    Limit("tries", "10 per minute; 60 per hour", get_remote_address, _failed),
+    Limit("tries", "10 per 5 minutes; 40 per day", _account, _failed),
+)
+"""Failed sign-ins: from one address, and to one account from anywhere."""
+TOKENS = (
+    Limit("tokens", "120 per minute", get_remote_address),
+    Limit("tokens", "120 per minute", _account),
+)
+LIMITS = {
+    "security.login": TRIES,
+    "security.verify": TRIES,
+    "security.two_factor_token_validation": TRIES,
+    "security.mf_recovery": TRIES,
+    "security.wan_signin_response": (
+        Limit("passkeys", "30 per minute", get_remote_address),
+    ),
+    "invitations.accept": (Limit("links", "30 per minute", get_remote_address),),
+    "authorizations.create": TOKENS,
+    "authorizations.callback": TOKENS,
+}
+"""By endpoint; GET counts only where it does something."""
+ACTING_GETS = ("authorizations.callback", "invitations.accept")
+
+
+def init_app(app: Flask, storage_url: str) -> None:
+    """Count for `app`; called when it has all its pages."""
+    app.config.from_mapping(
+        RATELIMIT_STORAGE_URI=storage_url,
+        RATELIMIT_IN_MEMORY_FALLBACK_ENABLED=True,  # the store is down: count here
+        RATELIMIT_HEADERS_ENABLED=True,  # Retry-After
+    )
+    limiter = Limiter(get_remote_address, app=app)
+    for endpoint, limits in LIMITS.items():
+        view: Callable[..., Any] = app.view_functions[endpoint]
+        for limit in limits:
+            view = limiter.shared_limit(
+                limit.amount,
+                scope=limit.scope,
+                key_func=limit.key,
+                methods=None if endpoint in ACTING_GETS else ["POST"],
+                deduct_when=limit.counts,
+                error_message=SENTENCE,
+            )(view)
+        app.view_functions[endpoint] = view
