@@ -20,10 +20,12 @@ from werkzeug.exceptions import (
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import IntegerConverter
 
+import audit
 import headers
 import keys
 import vault
 from blueprints import applications, authorizations
+from blueprints import audit as audit_trail
 from config import read_settings
 from database import db
 from engine import RecordGone
@@ -81,8 +83,10 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         app, app.config["VAULT_KEYS"], settings.vault_key_file if own_keys else None
     )
     app.cli.add_command(keys.commands)
+    app.cli.add_command(audit.commands)
     app.register_blueprint(applications.blueprint)
     app.register_blueprint(authorizations.blueprint)
+    app.register_blueprint(audit_trail.blueprint)
     app.register_error_handler(HTTPException, _error_page)
     app.register_error_handler(SecurityError, _wrong_host)
     app.register_error_handler(CSRFError, _csrf_failed)

@@ -10,12 +10,16 @@ from models.applications import (
     mark_expired,
     name_key,
 )
+from models.audit import AuditEvent, AuditHead, Event
 from models.authorizations import PendingAuthorization
 
 __all__ = [
     "LARGEST_ID",
     "LONGEST_RESPONSE",
     "LONGEST_TEXT",
+    "AuditEvent",
+    "AuditHead",
+    "Event",
     "ExternalApplication",
     "Lane",
     "PendingAuthorization",

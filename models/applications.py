@@ -8,10 +8,12 @@ import logging
 import unicodedata
 from datetime import datetime
 from enum import StrEnum
+from typing import ClassVar
 
-from sqlalchemy import Enum, Index, String, Text, exists, update
+from sqlalchemy import Enum, Index, String, Text, delete, exists, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Mapped, mapped_column, validates
+from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.sql.expression import ColumnElement, Exists
 
 from database import Model, Moment, db, now
@@ -62,6 +64,7 @@ class ExternalApplication(Model):
     """A connection to a Salesforce org: its app, its token, its state."""
 
     __tablename__ = "external_application"
+    audit_kind: ClassVar[str] = "External Application"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     application_name: Mapped[str] = mapped_column(String(LONGEST_TEXT))
@@ -146,6 +149,10 @@ class ExternalApplication(Model):
     def _fold_name(self, _: str, name: str) -> str:
         self.application_name_key = name_key(name)
         return name
+
+    @property
+    def audit_name(self) -> str:
+        return self.application_name
 
     @property
     def domain(self) -> SalesforceDomain:
@@ -235,6 +242,18 @@ class ExternalApplication(Model):
     def refresh_token_is_from_here(self) -> bool:
         """Whether the refresh token came from this very app at this very host."""
         return self.app == (self.refresh_token_domain, self.refresh_token_client_id)
+
+    def remove(self) -> None:
+        """Delete the record. Who comes second learns that it is gone already."""
+        mine = ExternalApplication.id == self.id
+        removed = db.session.execute(
+            delete(ExternalApplication)
+            .where(mine)
+            .returning(ExternalApplication.id)
+            .execution_options(synchronize_session=False)
+        )
+        if removed.first() is None:
+            raise StaleDataError("The record was deleted in the meantime.")
 
     def receive_code(self, code: str) -> None:
         """Keep an authorization code that is about to be exchanged."""
