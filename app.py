@@ -20,6 +20,7 @@ from werkzeug.exceptions import (
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import IntegerConverter
 
+import audit
 import guard
 import headers
 import keys
@@ -34,6 +35,7 @@ from blueprints import (
     invitations,
     secrets,
 )
+from blueprints import audit as audit_trail
 from blueprints import users as user_pages
 from config import read_settings
 from database import db
@@ -95,9 +97,10 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         app, app.config["VAULT_KEYS"], settings.vault_key_file if own_keys else None
     )
     app.cli.add_command(keys.commands)
+    app.cli.add_command(audit.commands)
     app.cli.add_command(users.commands)
     for resource in (
-        *(account, applications, authorizations, invitations, secrets),
+        *(account, applications, audit_trail, authorizations, invitations, secrets),
         user_pages,
     ):
         app.register_blueprint(resource.blueprint)

@@ -8,6 +8,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import DateTime, MetaData, event
 from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.engine import Connection, Dialect, Engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.sql.expression import FromClause
 from sqlalchemy.types import TypeDecorator
@@ -34,6 +35,14 @@ else:
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+def unusable(error: DBAPIError) -> str:
+    """Say on the command line what to do about a database that fails."""
+    return (
+        f"The database cannot be used ({error.orig}). Is it up, and migrated with"
+        " flask --app app db upgrade?"
+    )
 
 
 class Moment(TypeDecorator[datetime]):

@@ -16,8 +16,9 @@ from typing import NamedTuple
 from sqlalchemy import delete, select
 from werkzeug.datastructures import MultiDict
 
+import audit
 from database import db, now
-from models import ExternalApplication, Lane, PendingAuthorization
+from models import Event, ExternalApplication, Lane, PendingAuthorization
 from salesforce import (
     Client,
     SalesforceError,
@@ -36,6 +37,8 @@ PENDING_KEPT = timedelta(days=1)
 """How long a used or expired login can still be told from an unknown one."""
 CODE = re.compile(r"[\x21-\x7e]{1,4096}")
 LONGEST_ERROR = 80
+RECORD_DELETED = "<record deleted>"
+LOGIN_REFUSED = "<login refused>"
 
 
 class Outcome(NamedTuple):
@@ -99,11 +102,29 @@ def finish_login(
     nothing is stored and the org is not asked.
     """
     pending = _consume(_only(arguments, "state"))
+    try:
+        return _act_on(pending, arguments, browser)
+    except LoginRefused as refused:
+        audit.record(
+            Event.REFRESH_FAILED,
+            pending.application,
+            lane=Lane.BROWSER,
+            error_code=LOGIN_REFUSED,
+            reason=str(refused),
+        )
+        db.session.commit()
+        raise
+
+
+def _act_on(
+    pending: PendingAuthorization, arguments: MultiDict[str, str], browser: str
+) -> tuple[ExternalApplication, bool]:
     _check(pending, arguments, browser)
     application = pending.application
     if error := _only(arguments, "error"):
         refusal = _refusal(error, _only(arguments, "error_description"))
         application.keep_failure(refusal, None, Lane.BROWSER)
+        _record_failure(application, refusal, Lane.BROWSER)
         db.session.commit()
         return application, False
     code = _only(arguments, "code")
@@ -116,19 +137,21 @@ def _refresh_silently(application: ExternalApplication) -> Outcome:
     sealed = application.refresh_token
     assert sealed is not None
     sent = sealed.reveal()
-    asked = _ask(application, lambda client: refresh_access_token(client, sent))
+    asked = _ask(
+        application, Lane.SILENT, lambda client: refresh_access_token(client, sent)
+    )
     application, result = asked.application, asked.result
+    reason, stored = "A refresh token was stored.", False
     if isinstance(result, TokenAnswer):
         assert asked.client is not None
-        application.store_token(
-            result, asked.client, Lane.SILENT, "A refresh token was stored."
-        )
+        stored = application.store_token(result, asked.client, Lane.SILENT, reason)
     elif not asked.superseded or result.refresh_token:
         if result.answer_lost and application.refresh_token_rotates:
             result = _outcome_unknown(result)
         application.keep_failure(
             result, asked.client, Lane.SILENT, superseded=asked.superseded
         )
+    _record_outcome(asked._replace(result=result), Lane.SILENT, reason, stored=stored)
     state, reason = application.state, application.last_error or ""
     db.session.commit()
     return Outcome(state, reason)
@@ -141,6 +164,7 @@ def _begin_login(
         client = _client(application)
     except SalesforceError as error:
         application.keep_failure(error, None, Lane.BROWSER)
+        _record_failure(application, error, Lane.BROWSER)
         db.session.commit()
         return Outcome(State.MISCONFIGURED, str(error))
     request = authorization_request(
@@ -165,6 +189,7 @@ def _begin_login(
             reason=reason,
         )
     )
+    audit.record(Event.LOGIN_STARTED, application, reason=reason)
     state = application.state
     db.session.commit()
     return Outcome(state, reason, request.url)
@@ -233,6 +258,7 @@ def _exchange(
     application.receive_code(code)
     asked = _ask(
         application,
+        Lane.BROWSER,
         lambda client: exchange_code(
             replace(client, redirect_uri=redirect_uri), code, verifier
         ),
@@ -246,6 +272,7 @@ def _exchange(
             result, asked.client, Lane.BROWSER, superseded=asked.superseded
         )
         stored = False
+    _record_outcome(asked, Lane.BROWSER, reason, stored=stored)
     db.session.commit()
     return application, stored
 
@@ -254,20 +281,23 @@ class _Asked(NamedTuple):
     """What came of asking the org, and the record as it is now.
 
     `superseded` tells that a newer token was stored meanwhile, so that a
-    failure says nothing about the record any more.
+    failure says nothing about the record any more. `grant` is the fingerprint
+    of the refresh token before the answer is taken over.
     """
 
     application: ExternalApplication
     client: Client | None
     result: TokenAnswer | SalesforceError
     superseded: bool
+    grant: str | None
 
 
 def _ask(
-    asked_for: ExternalApplication, ask: Callable[[Client], TokenAnswer]
+    asked_for: ExternalApplication, lane: Lane, ask: Callable[[Client], TokenAnswer]
 ) -> _Asked:
     """Ask the org with no transaction open, then read the record again."""
     application_id, before = asked_for.id, _ciphertext(asked_for.access_token)
+    was = audit.Thing(asked_for.audit_kind, asked_for.audit_name, application_id)
     client: Client | None = None
     result: TokenAnswer | SalesforceError
     try:
@@ -278,9 +308,63 @@ def _ask(
         result = error
     application = db.session.get(ExternalApplication, application_id)
     if application is None:
+        audit.record(Event.REFRESH_FAILED, was, lane=lane, error_code=RECORD_DELETED)
+        db.session.commit()
         raise RecordGone
     superseded = _ciphertext(application.access_token) != before
-    return _Asked(application, client, result, superseded)
+    grant = _fingerprint(application.refresh_token)
+    return _Asked(application, client, result, superseded, grant)
+
+
+def _record_outcome(asked: _Asked, lane: Lane, reason: str, *, stored: bool) -> None:
+    """Note in the trail what the org's answer came to."""
+    application, result = asked.application, asked.result
+    grant = _fingerprint(application.refresh_token)
+    replaced = asked.grant is not None and grant != asked.grant
+    if isinstance(result, SalesforceError):
+        _record_failure(
+            application, result, lane, superseded=asked.superseded, replaced=replaced
+        )
+    elif stored:
+        audit.record(
+            Event.TOKEN_REFRESHED,
+            application,
+            lane=lane,
+            reason=reason,
+            access_token_fingerprint=_fingerprint(application.access_token),
+            refresh_token_fingerprint=grant,
+            refresh_token_replaced=replaced,
+        )
+    else:
+        audit.record(
+            Event.REFRESH_FAILED,
+            application,
+            lane=lane,
+            state=application.state,
+            error_code=application.last_error_code,
+            reason=application.last_error,
+            refresh_token_replaced=replaced,
+        )
+
+
+def _record_failure(
+    application: ExternalApplication,
+    error: SalesforceError,
+    lane: Lane,
+    *,
+    superseded: bool = False,
+    replaced: bool = False,
+) -> None:
+    audit.record(
+        Event.REFRESH_FAILED,
+        application,
+        lane=lane,
+        state=application.state,
+        error_code=error.code,
+        reason=str(error),
+        superseded=superseded,
+        refresh_token_replaced=replaced,
+    )
 
 
 def _client(application: ExternalApplication) -> Client:
@@ -303,6 +387,10 @@ def _client(application: ExternalApplication) -> Client:
 
 def _revealed(secret: Sealed | None) -> str | None:
     return None if secret is None else secret.reveal()
+
+
+def _fingerprint(secret: Sealed | None) -> str | None:
+    return None if secret is None else secret.fingerprint
 
 
 def _ciphertext(secret: Sealed | None) -> str | None:

@@ -32,6 +32,16 @@ VISIBLE = re.compile(r"[\x21-\x7e]*")
 SCOPES = re.compile(r"([\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*)?")
 """RFC 6749, section 3.3."""
 
+DESCRIBING = (
+    "application_name",
+    "salesforce_domain",
+    "client_id",
+    "consumer_secret",
+    "callback_url",
+    "requested_scopes",
+    "prompt_login",
+)
+
 
 def _stripped(value: str | None) -> str:
     return (value or "").strip()
@@ -212,8 +222,12 @@ class ApplicationForm(FlaskForm):  # type: ignore[misc]
             self._ask_for_the_secret_again()
         return valid
 
-    def apply_to(self, application: ExternalApplication) -> None:
-        """Write the form into the record; the form has to be valid."""
+    def apply_to(self, application: ExternalApplication) -> list[str]:
+        """Write the form into the record; the form has to be valid.
+
+        Returns the labels of the fields that are not as they were.
+        """
+        before = {name: getattr(application, name) for name in DESCRIBING}
         application.describe(
             application_name=self.application_name.data or "",
             salesforce_domain=self.domain,
@@ -223,6 +237,11 @@ class ApplicationForm(FlaskForm):  # type: ignore[misc]
             requested_scopes=self.requested_scopes.data or "",
             prompt_login=bool(self.prompt_login.data),
         )
+        return [
+            self[name].label.text
+            for name in DESCRIBING
+            if getattr(application, name) != before[name]
+        ]
 
     @property
     def rewritten(self) -> str | None:

@@ -20,13 +20,16 @@ from flask.cli import AppGroup
 from sqlalchemy import Column, func, select, update
 from sqlalchemy.exc import DBAPIError
 
-from database import db
+import audit
+from database import db, unusable
+from models import Event
 from vault import Encrypted, Sealed, fingerprint, key_ring
 
 BATCH = 200
 """Values of a column that are read and written in one transaction."""
 GRACE = 5.0
 """Seconds in which whoever still has an old key in hand has stored its value."""
+KEYS = audit.Thing("Keys", "Vault keys")
 
 commands = AppGroup("keys", help="The keys that encrypt secrets and tokens.")
 
@@ -48,13 +51,16 @@ def rotate(grace: float) -> None:
     """Add a key, encrypt everything with it, and retire the old ones."""
     ring = key_ring()
     in_use = {key for key in _count() if key is not None}
-    if in_use <= {ring.keys[0]}:
-        _add_key()
-    rotated = _encrypt_anew()
-    time.sleep(grace if rotated else 0)
-    rotated += _encrypt_anew()
-    click.echo(f"{rotated:,} values were encrypted anew.")
-    _retire_keys()
+    try:
+        if in_use <= {ring.keys[0]}:
+            _add_key()
+        rotated = _encrypt_anew()
+        time.sleep(grace if rotated else 0)
+        rotated += _encrypt_anew()
+        click.echo(f"{rotated:,} values were encrypted anew.")
+        _retire_keys(rotated)
+    except DBAPIError as error:
+        raise click.ClickException(unusable(error)) from None
 
 
 def _add_key() -> None:
@@ -64,11 +70,15 @@ def _add_key() -> None:
             "The keys stand in ORGDESK_VAULT_KEYS. Put a new one before them, restart"
             f" Orgdesk, and run this again. A new key is: {key}"
         )
+    # Noted before the file is written and committed after: no key is added
+    # that the trail cannot take.
+    audit.record(Event.KEYS_ROTATED, KEYS, added=fingerprint(key))
     _write(file, (key, *key_ring().keys))
+    db.session.commit()
     click.echo(f"Added the key {fingerprint(key)} to {file}.")
 
 
-def _retire_keys() -> None:
+def _retire_keys(rotated: int) -> None:
     ring, counts = key_ring(), _count()
     needed = tuple(key for key in ring.keys[1:] if counts[key])
     old = [key for key in ring.keys[1:] if key not in needed]
@@ -76,14 +86,23 @@ def _retire_keys() -> None:
         click.echo(f"The key {fingerprint(key)} is needed still: run this again.")
     if counts[None]:
         click.echo(f"No key opens {counts[None]:,} values; they are as they were.")
-    if not old:
-        return
+    retired = old if ring.file else []
+    if rotated or retired:
+        audit.record(
+            Event.KEYS_ROTATED,
+            KEYS,
+            newest=fingerprint(ring.keys[0]),
+            retired=[fingerprint(key) for key in retired],
+            values_encrypted=rotated,
+        )
+    if ring.file and retired:
+        _write(ring.file, (ring.keys[0], *needed))
+    db.session.commit()
     names = ", ".join(map(fingerprint, old))
-    if ring.file is None:
+    if retired:
+        click.echo(f"Retired: {names}.")
+    elif old:
         click.echo(f"Take out of ORGDESK_VAULT_KEYS what nothing needs: {names}.")
-        return
-    _write(ring.file, (ring.keys[0], *needed))
-    click.echo(f"Retired: {names}.")
 
 
 def _encrypt_anew() -> int:
@@ -123,10 +142,7 @@ def _count() -> Counter[str | None]:
             for _, sealed in batch
         )
     except DBAPIError as error:
-        raise click.ClickException(
-            f"The database cannot be used ({error.orig}). Is it up, and migrated with"
-            " flask --app app db upgrade?"
-        ) from None
+        raise click.ClickException(unusable(error)) from None
 
 
 def _columns() -> list[Column[Any]]:

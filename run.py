@@ -15,11 +15,12 @@ from flask_migrate import upgrade
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
+import audit
 import users
 from app import create_app
 from config import SettingError, Settings, read_settings
 from database import db
-from models import ExternalApplication
+from models import Event, ExternalApplication
 from practice_org import CLIENT_ID, CONSUMER_SECRET
 from salesforce import parse_domain
 
@@ -143,7 +144,9 @@ def _describe(application: ExternalApplication, description: dict[str, Any]) -> 
     description.pop("changed_at", None)
     domain = parse_domain(description.pop("salesforce_domain"))
     application.describe(salesforce_domain=domain, **description)
+    is_new = application.id is None
     db.session.add(application)
+    audit.record(Event.RECORD_CREATED if is_new else Event.RECORD_EDITED, application)
     db.session.commit()
 
 

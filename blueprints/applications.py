@@ -4,11 +4,12 @@ from flask import Blueprint, flash, redirect, render_template, request, url_for
 from sqlalchemy.exc import IntegrityError
 from werkzeug.wrappers import Response
 
+import audit
 from database import db
 from forms import ApplicationForm
 from guard import needs
 from listing import Query, Sort, get_page
-from models import ExternalApplication, Role
+from models import Event, ExternalApplication, Role
 from responses import (
     SEE_OTHER,
     UNPROCESSABLE,
@@ -71,21 +72,28 @@ def confirm_delete(application_id: int) -> View:
 def delete(application_id: int) -> View:
     application = load_application(application_id)
     flash(f"{application.application_name} was deleted.")
-    db.session.delete(application)
+    application.remove()
+    audit.record(Event.RECORD_DELETED, application)
     db.session.commit()
     return redirect(url_for(".index"), SEE_OTHER)
 
 
 def _save(form: ApplicationForm, application: ExternalApplication) -> bool:
     """Store the form; False where the database knows the name already."""
-    form.apply_to(application)
+    is_new = application.id is None
+    fields = form.apply_to(application)
     db.session.add(application)
     try:
-        db.session.commit()
+        db.session.flush()
     except IntegrityError:
         db.session.rollback()
         form.refuse_name()
         return False
+    if is_new:
+        audit.record(Event.RECORD_CREATED, application)
+    else:
+        audit.record(Event.RECORD_EDITED, application, fields=fields)
+    db.session.commit()
     if form.rewritten:
         flash(f"The Salesforce Domain was read as {form.rewritten}.")
     return True

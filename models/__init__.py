@@ -10,7 +10,7 @@ from models.applications import (
     mark_expired,
     name_key,
 )
-from models.audit import Event
+from models.audit import AuditEvent, AuditHead, Event
 from models.authorizations import PendingAuthorization
 from models.users import Invitation, Passkey, Role, SignIn, User
 
@@ -18,6 +18,8 @@ __all__ = [
     "LARGEST_ID",
     "LONGEST_RESPONSE",
     "LONGEST_TEXT",
+    "AuditEvent",
+    "AuditHead",
     "Event",
     "ExternalApplication",
     "Invitation",

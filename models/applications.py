@@ -11,9 +11,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
-from sqlalchemy import Enum, Index, String, Text, exists, update
+from sqlalchemy import Enum, Index, String, Text, delete, exists, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Mapped, mapped_column, validates
+from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.sql.expression import ColumnElement, Exists
 
 from database import Model, Moment, db, now
@@ -66,6 +67,7 @@ class ExternalApplication(Model):
     """A connection to a Salesforce org: its app, its token, its state."""
 
     __tablename__ = "external_application"
+    audit_kind: ClassVar[str] = "External Application"
     SECRETS: ClassVar = {
         "access_token": "Access Token",
         "refresh_token": "Refresh Token",
@@ -156,6 +158,10 @@ class ExternalApplication(Model):
     def _fold_name(self, _: str, name: str) -> str:
         self.application_name_key = name_key(name)
         return name
+
+    @property
+    def audit_name(self) -> str:
+        return self.application_name
 
     @property
     def domain(self) -> SalesforceDomain:
@@ -271,6 +277,18 @@ class ExternalApplication(Model):
     def refresh_token_is_from_here(self) -> bool:
         """Whether the refresh token came from this very app at this very host."""
         return self.app == (self.refresh_token_domain, self.refresh_token_client_id)
+
+    def remove(self) -> None:
+        """Delete the record. Who comes second learns that it is gone already."""
+        mine = ExternalApplication.id == self.id
+        removed = db.session.execute(
+            delete(ExternalApplication)
+            .where(mine)
+            .returning(ExternalApplication.id)
+            .execution_options(synchronize_session=False)
+        )
+        if removed.first() is None:
+            raise StaleDataError("The record was deleted in the meantime.")
 
     def receive_code(self, code: str) -> None:
         """Keep an authorization code that is about to be exchanged."""

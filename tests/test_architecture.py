@@ -12,7 +12,7 @@ LAYERS = (
     {"app"},
     {"blueprints"},
     {"forms", "guard", "throttle"},
-    {"headers", "keys", "listing", "sign_in", "users"},
+    {"headers", "keys", "listing", "sign_in", "trail", "users"},
     {"responses"},
     {"engine"},
     {"audit"},
