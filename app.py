@@ -22,14 +22,14 @@ from werkzeug.routing import IntegerConverter
 
 import headers
 import keys
+import salesforce
 import vault
-from blueprints import applications, authorizations
+from blueprints import applications, authorizations, sites
 from config import read_settings
 from database import db
 from engine import RecordGone
-from models import LARGEST_ID
+from models import LARGEST_ID, gate
 from responses import asked_by_htmx
-from salesforce import quiet_loggers
 
 LARGEST_REQUEST = 64 * 1024
 """Bytes; the longest form is a tenth of it."""
@@ -72,7 +72,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         x_proto=settings.proxies,
         x_host=settings.proxies,
     )
-    quiet_loggers()
+    salesforce.quiet_loggers()
     db.init_app(app)
     Migrate(app, db)
     CSRFProtect(app)
@@ -80,9 +80,11 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     vault.init_app(
         app, app.config["VAULT_KEYS"], settings.vault_key_file if own_keys else None
     )
+    salesforce.init_app(app, gate)
     app.cli.add_command(keys.commands)
     app.register_blueprint(applications.blueprint)
     app.register_blueprint(authorizations.blueprint)
+    app.register_blueprint(sites.blueprint)
     app.register_error_handler(HTTPException, _error_page)
     app.register_error_handler(SecurityError, _wrong_host)
     app.register_error_handler(CSRFError, _csrf_failed)

@@ -17,7 +17,7 @@ from sqlalchemy import delete, select
 from werkzeug.datastructures import MultiDict
 
 from database import db, now
-from models import ExternalApplication, Lane, PendingAuthorization
+from models import ExternalApplication, Lane, PendingAuthorization, site_for
 from salesforce import (
     Client,
     SalesforceError,
@@ -26,6 +26,7 @@ from salesforce import (
     authorization_request,
     decode,
     exchange_code,
+    no_remote_site,
     parse_domain,
     redact,
     refresh_access_token,
@@ -284,6 +285,13 @@ def _ask(
 
 
 def _client(application: ExternalApplication) -> Client:
+    """Return the app that asks; raise `SalesforceError` where it may not or cannot.
+
+    The request itself is held to the Remote Sites too. This spares a login
+    whose code could not be exchanged.
+    """
+    if site_for(application.domain.origin) is None:
+        raise no_remote_site(application.domain.origin)
     try:
         secret = _revealed(application.consumer_secret)
     except UnreadableSecret:

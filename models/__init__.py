@@ -11,6 +11,7 @@ from models.applications import (
     name_key,
 )
 from models.authorizations import PendingAuthorization
+from models.sites import RemoteSite, find_site, gate, site_for
 
 __all__ = [
     "LARGEST_ID",
@@ -19,7 +20,11 @@ __all__ = [
     "ExternalApplication",
     "Lane",
     "PendingAuthorization",
+    "RemoteSite",
     "any_to_mark",
+    "find_site",
+    "gate",
     "mark_expired",
     "name_key",
+    "site_for",
 ]
