@@ -24,6 +24,7 @@ import audit
 import guard
 import headers
 import keys
+import salesforce
 import sign_in
 import throttle
 import users
@@ -34,15 +35,15 @@ from blueprints import (
     authorizations,
     invitations,
     secrets,
+    sites,
 )
 from blueprints import audit as audit_trail
 from blueprints import users as user_pages
 from config import read_settings
 from database import db
 from engine import RecordGone
-from models import LARGEST_ID
+from models import LARGEST_ID, gate
 from responses import asked_by_htmx
-from salesforce import quiet_loggers
 
 LARGEST_REQUEST = 64 * 1024
 """Bytes; the longest form is a tenth of it."""
@@ -86,7 +87,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         x_proto=settings.proxies,
         x_host=settings.proxies,
     )
-    quiet_loggers()
+    salesforce.quiet_loggers()
     db.init_app(app)
     Migrate(app, db)
     guard.init_app(app)
@@ -96,12 +97,13 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     vault.init_app(
         app, app.config["VAULT_KEYS"], settings.vault_key_file if own_keys else None
     )
+    salesforce.init_app(app, gate)
     app.cli.add_command(keys.commands)
     app.cli.add_command(audit.commands)
     app.cli.add_command(users.commands)
     for resource in (
         *(account, applications, audit_trail, authorizations, invitations, secrets),
-        user_pages,
+        *(sites, user_pages),
     ):
         app.register_blueprint(resource.blueprint)
     guard.mark_pages_of_others(app)

@@ -18,7 +18,7 @@ from werkzeug.datastructures import MultiDict
 
 import audit
 from database import db, now
-from models import Event, ExternalApplication, Lane, PendingAuthorization
+from models import Event, ExternalApplication, Lane, PendingAuthorization, site_for
 from salesforce import (
     Client,
     SalesforceError,
@@ -27,6 +27,7 @@ from salesforce import (
     authorization_request,
     decode,
     exchange_code,
+    no_remote_site,
     parse_domain,
     redact,
     refresh_access_token,
@@ -368,6 +369,13 @@ def _record_failure(
 
 
 def _client(application: ExternalApplication) -> Client:
+    """Return the app that asks; raise `SalesforceError` where it may not or cannot.
+
+    The request itself is held to the Remote Sites too. This spares a login
+    whose code could not be exchanged.
+    """
+    if site_for(application.domain.origin) is None:
+        raise no_remote_site(application.domain.origin)
     try:
         secret = _revealed(application.consumer_secret)
     except UnreadableSecret:

@@ -18,8 +18,14 @@ from wtforms import (
 from wtforms.validators import DataRequired, Length, ValidationError
 
 import users
-from models import LONGEST_TEXT, ExternalApplication, Role, User, name_key
-from salesforce import DomainError, SalesforceDomain, parse_domain, parse_https_url
+from models import LONGEST_TEXT, ExternalApplication, RemoteSite, Role, User, name_key
+from salesforce import (
+    DomainError,
+    SalesforceDomain,
+    parse_domain,
+    parse_https_url,
+    parse_origin,
+)
 
 FILLERS = "\u115f\u1160\u2800\u3164\uffa0"
 """Letters that are drawn as nothing."""
@@ -261,3 +267,31 @@ class ApplicationForm(FlaskForm):  # type: ignore[misc]
         if self.consumer_secret.data:
             again = "Type the Consumer Secret again: it is not kept until it is saved."
             self.consumer_secret.errors = [*self.consumer_secret.errors, again]
+
+
+class SiteForm(FlaskForm):  # type: ignore[misc]
+    """Create or edit a Remote Site."""
+
+    address = StringField(
+        "Address",
+        filters=[_stripped],
+        validators=[DataRequired("Type the address of the host.")],
+    )
+    local_network = BooleanField("This site is in the local network")
+
+    def validate_address(self, field: Field) -> None:
+        try:
+            self.origin = parse_origin(field.data)
+        except DomainError as error:
+            raise ValidationError(str(error)) from None
+
+    def apply_to(self, site: RemoteSite) -> None:
+        """Write the form into the site; the form has to be valid."""
+        site.describe(self.origin, local_network=bool(self.local_network.data))
+
+    def refuse_address(self) -> None:
+        """Say that there is such a site already."""
+        self.address.errors = [
+            *self.address.errors,
+            f"There is a site for {self.origin} already. It may be switched off.",
+        ]

@@ -13,7 +13,7 @@ from werkzeug.wrappers import Response
 
 import engine
 from database import db
-from models import ExternalApplication
+from models import ExternalApplication, site_for
 
 NO_CONTENT = 204
 SEE_OTHER = 303
@@ -54,10 +54,12 @@ def show_panel(application: ExternalApplication) -> Response:
 
 def panel_context(application: ExternalApplication) -> dict[str, object]:
     """Return what the panel's template needs."""
+    origin = application.domain.origin
     return {
         "application": application,
         "why_login": engine.why_not_silent(application),
         "own_callback_url": own_callback_url(),
+        "missing_site": None if site_for(origin) else origin,
     }
 
 

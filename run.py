@@ -20,9 +20,9 @@ import users
 from app import create_app
 from config import SettingError, Settings, read_settings
 from database import db
-from models import Event, ExternalApplication
+from models import Event, ExternalApplication, RemoteSite, find_site
 from practice_org import CLIENT_ID, CONSUMER_SECRET
-from salesforce import parse_domain
+from salesforce import parse_domain, parse_origin
 
 ORGDESK_HOSTS = ("127.0.0.1", "::1")
 """What browsers may take "localhost" for."""
@@ -116,7 +116,8 @@ def _family(host: str) -> socket.AddressFamily:
 def _prepare(settings: Settings) -> str | None:
     """Bring the database up to date, and the practice org's record with it.
 
-    The record comes with a new practice org, and follows its ports. Returns a
+    The record comes with a new practice org, and follows its ports. So does the
+    practice org's Remote Site, which is the only one on this machine. Returns a
     one-time link for the first admin, as long as there is none.
     """
     with create_app().app_context():
@@ -131,13 +132,30 @@ def _prepare(settings: Settings) -> str | None:
                 ExternalApplication.salesforce_domain.startswith(PRACTICE_ORIGIN),
             )
         )
-        if application is None and _is_new(settings):
+        if application is None and not _is_new(settings):
+            return None
+        _list(_practice_address(settings), application)
+        if application is None:
             _describe(ExternalApplication(), PRACTICE_RECORD | today)
-        elif application and not today.items() <= application.description().items():
+        elif not today.items() <= application.description().items():
             kept = application.description() | {"consumer_secret": ""}
             _describe(application, kept | today)
         token = users.invite_first_admin()
         return token and users.link(token)
+
+
+def _list(address: str, moved: ExternalApplication | None) -> None:
+    """Let the practice org be called at `address`, and not where its record was.
+
+    A site that was switched off stays off.
+    """
+    origin = parse_origin(address)
+    if find_site(origin) is None:
+        former = find_site(parse_origin(moved.domain.origin)) if moved else None
+        site = former or RemoteSite()
+        site.describe(origin, local_network=True)
+        db.session.add(site)
+        db.session.commit()
 
 
 def _describe(application: ExternalApplication, description: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from models.applications import (
 )
 from models.audit import AuditEvent, AuditHead, Event
 from models.authorizations import PendingAuthorization
+from models.sites import RemoteSite, find_site, gate, site_for
 from models.users import Invitation, Passkey, Role, SignIn, User
 
 __all__ = [
@@ -26,10 +27,14 @@ __all__ = [
     "Lane",
     "Passkey",
     "PendingAuthorization",
+    "RemoteSite",
     "Role",
     "SignIn",
     "User",
     "any_to_mark",
+    "find_site",
+    "gate",
     "mark_expired",
     "name_key",
+    "site_for",
 ]

@@ -18,12 +18,15 @@ from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.sql.expression import ColumnElement, Exists
 
 from database import Model, Moment, db, now
+from models.sites import site_for
 from salesforce import (
+    NO_SITE,
     Client,
     SalesforceDomain,
     SalesforceError,
     State,
     TokenAnswer,
+    origin_of,
     parse_domain,
 )
 from vault import Encrypted, Sealed, UnreadableSecret, seal
@@ -302,7 +305,8 @@ class ExternalApplication(Model):
 
         `client` is the app that asked. If the record was moved to another one
         meanwhile, only the refresh token is kept, as the other's, and the
-        return is False.
+        return is False. Addresses that no Remote Site covers are not kept, nor
+        are those of the token before: they may be another org's.
         """
         if lane is Lane.BROWSER:
             self.oauth_code_used_at = now()
@@ -314,19 +318,32 @@ class ExternalApplication(Model):
             self._note_error(MOVED, RECORD_CHANGED)
             return False
         self.access_token = seal(answer.access_token)
-        self.instance_url = answer.instance_url or self.instance_url
+        unlisted = self._keep_addresses(answer)
         self.granted_scopes = answer.scope or self.granted_scopes
-        self.identity_url = answer.identity_url or self.identity_url
-        if answer.organization_and_user:
-            self.organization_id, self.user_id = answer.organization_and_user
         self.issued_at = answer.issued_at or now()
         self.expires_at = (
             None if answer.expires_in is None else now() + answer.expires_in
         )
         self.authorization_server_response = answer.response[:LONGEST_RESPONSE]
         self.state, self.lane, self.lane_reason = State.CONNECTED, lane, reason
-        self._note_error(None)
+        self._note_error(unlisted, NO_SITE)
         return True
+
+    def _keep_addresses(self, answer: TokenAnswer) -> str | None:
+        """Keep the addresses that are listed; say which are not kept, and why."""
+        unlisted = {}
+        if answer.instance_url:
+            self.instance_url = _listed(answer.instance_url)
+            if not self.instance_url:
+                unlisted["Instance URL"] = answer.instance_url
+        if answer.identity_url:
+            self.identity_url = _listed(answer.identity_url)
+            if not self.identity_url:
+                unlisted["Id"] = answer.identity_url
+                self.organization_id = self.user_id = None
+            elif answer.organization_and_user:
+                self.organization_id, self.user_id = answer.organization_and_user
+        return _not_kept(unlisted) if unlisted else None
 
     def keep_failure(
         self,
@@ -374,7 +391,23 @@ class ExternalApplication(Model):
         self.refresh_token_problem = None
 
     def _is_of_this_user(self, answer: TokenAnswer) -> bool:
-        return answer.organization_and_user == (self.organization_id, self.user_id)
+        return (
+            answer.organization_and_user == (self.organization_id, self.user_id)
+            and _listed(answer.identity_url or "") is not None
+        )
+
+
+def _listed(url: str) -> str | None:
+    return url if site_for(url) else None
+
+
+def _not_kept(unlisted: dict[str, str]) -> str:
+    origins = dict.fromkeys(str(origin_of(url) or url) for url in unlisted.values())
+    return (
+        f"The token is stored, but not its {' and '.join(unlisted)}: no Remote Site"
+        f" covers {' or '.join(origins)}. An admin can add it under Remote Sites; the"
+        " next token then brings what is missing."
+    )
 
 
 def mark_expired() -> None:

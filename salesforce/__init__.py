@@ -4,12 +4,15 @@ Nothing else in Orgdesk touches the network or requests-oauthlib.
 """
 
 from salesforce.answers import TokenAnswer
-from salesforce.errors import SalesforceError, decode
+from salesforce.errors import NO_SITE, SalesforceError, decode, no_remote_site
 from salesforce.hosts import (
     DomainError,
+    Origin,
     SalesforceDomain,
+    origin_of,
     parse_domain,
     parse_https_url,
+    parse_origin,
 )
 from salesforce.oauth import (
     AuthorizationRequest,
@@ -20,12 +23,14 @@ from salesforce.oauth import (
 )
 from salesforce.redaction import redact
 from salesforce.states import State
-from salesforce.transport import quiet_loggers
+from salesforce.transport import init_app, quiet_loggers
 
 __all__ = [
+    "NO_SITE",
     "AuthorizationRequest",
     "Client",
     "DomainError",
+    "Origin",
     "SalesforceDomain",
     "SalesforceError",
     "State",
@@ -33,8 +38,12 @@ __all__ = [
     "authorization_request",
     "decode",
     "exchange_code",
+    "init_app",
+    "no_remote_site",
+    "origin_of",
     "parse_domain",
     "parse_https_url",
+    "parse_origin",
     "quiet_loggers",
     "redact",
     "refresh_access_token",

@@ -8,10 +8,13 @@ of client maintainers where the help is silent.
 
 from typing import NamedTuple
 
+from salesforce.hosts import origin_of
 from salesforce.redaction import printable
 from salesforce.states import State
 
 LONGEST_DESCRIPTION = 300
+NO_SITE = "<no Remote Site>"
+ADDRESS_REFUSED = "<address refused>"
 
 
 class SalesforceError(Exception):
@@ -272,6 +275,31 @@ MEANINGS = (
         "The org cannot answer just now. Try later.",
     ),
 )
+
+
+def no_remote_site(url: str) -> SalesforceError:
+    """Say which Remote Site would have to be there for `url` to be called."""
+    origin = origin_of(url)
+    sentence = (
+        f"Orgdesk may not call {origin.host}: no Remote Site covers {origin}."
+        " An admin can add it under Remote Sites."
+        if origin
+        else "Orgdesk may not call this address: no Remote Site can cover it."
+    )
+    return SalesforceError(sentence, state=State.MISCONFIGURED, code=NO_SITE)
+
+
+def address_refused(url: str, address: str) -> SalesforceError:
+    """Say that the host is listed, but stands where only local sites may stand."""
+    origin = origin_of(url)
+    host = origin.host if origin else "the host"
+    return SalesforceError(
+        f"Orgdesk does not call {host}: its name leads to {address}, an address of a"
+        f" local or reserved network. If that is right, the Remote Site for {origin}"
+        " has to say that it is in the local network.",
+        state=State.MISCONFIGURED,
+        code=ADDRESS_REFUSED,
+    )
 
 
 def decode(

@@ -1,7 +1,8 @@
-"""Salesforce Domain: from what people paste to the one form that is stored.
+"""Hosts: from what people paste to the one form that is stored.
 
-The host patterns are those of Salesforce's "OAuth Endpoints" and "My Domain"
-help pages and of the rewrite table in sfdx-core (`sfdcUrl.ts`).
+A Salesforce Domain says where an org answers; an `Origin` says what a Remote
+Site covers. The host patterns are those of Salesforce's "OAuth Endpoints" and
+"My Domain" help pages and of the rewrite table in sfdx-core (`sfdcUrl.ts`).
 """
 
 import ipaddress
@@ -16,6 +17,9 @@ LONGEST = 255
 LONGEST_HOST = 253
 HIGHEST_PORT = 65_535
 DEFAULT_PORTS = {"https": 443, "http": 80}
+WILDCARD = "*."
+FEWEST_LABELS = 2
+"""Behind a wildcard: `*.com` would cover half the world."""
 
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?!\d)(//)?")
@@ -133,6 +137,74 @@ def parse_domain(typed: str) -> SalesforceDomain:
     return domain
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Scheme, host and port of a Remote Site, or of an address that is called.
+
+    The host of a site may begin with `*.`, which stands for one or more labels.
+    """
+
+    scheme: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """Return it as people write it: without the port that goes without saying."""
+        port = "" if self.port == DEFAULT_PORTS[self.scheme] else f":{self.port}"
+        return f"{self.scheme}://{self.host}{port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        return is_loopback(self.host)
+
+    @property
+    def covering_hosts(self) -> list[str]:
+        """The hosts of the sites that cover this one, the nearest first."""
+        if _address(self.host.strip("[]")):
+            return [self.host]
+        labels = self.host.split(".")
+        behind = range(1, len(labels) - FEWEST_LABELS + 1)
+        return [self.host, *(WILDCARD + ".".join(labels[at:]) for at in behind)]
+
+
+def parse_origin(typed: str) -> Origin:
+    """Read the address of a Remote Site as people paste it; a path is dropped.
+
+    Raises `DomainError` with a sentence for the form.
+    """
+    text = typed.strip()
+    _refuse_odd_characters(text)
+    scheme, rest = _split_scheme(text)
+    parts = _split(f"{scheme}://{rest}")
+    if "@" in parts.netloc:
+        raise DomainError("Leave out the user name and password before the @.")
+    host = _site_host(parts.hostname or "")
+    if scheme == "http" and not is_loopback(host):
+        raise DomainError("Use https: http is for localhost alone.")
+    return Origin(scheme, host, _port(parts.netloc) or DEFAULT_PORTS[scheme])
+
+
+def origin_of(url: str) -> Origin | None:
+    """Return the origin of a URL that is to be called.
+
+    None where it has none that a site could cover.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
+        return None
+    host = parts.hostname.removesuffix(".")
+    if address := _address(host):
+        host = f"[{address}]" if address.version == 6 else host
+    elif not all(LABEL.fullmatch(label) for label in host.split(".")):
+        return None
+    default = DEFAULT_PORTS[parts.scheme]
+    return Origin(parts.scheme, host, default if port is None else port)
+
+
 def parse_https_url(text: str) -> str:
     """Check an absolute URL from elsewhere and return it as it is.
 
@@ -236,6 +308,25 @@ def _host(host: str) -> str:
         raise DomainError(
             f"‘{host}’ is not a whole host name. Did you mean {host}.my.salesforce.com?"
         )
+    return host
+
+
+def _site_host(host: str) -> str:
+    host = host.lower().removesuffix(".")
+    if address := _address(host):
+        return f"[{address}]" if address.version == 6 else host
+    name = host.removeprefix(WILDCARD)
+    labels = name.split(".")
+    if "*" in name:
+        raise DomainError("A * stands at the start alone, as in *.example.com.")
+    if labels[-1].isdigit() or re.fullmatch(r"0x[0-9a-f]*", labels[-1]):
+        raise DomainError(f"‘{host}’ is neither a host name nor a whole address.")
+    if len(name) > LONGEST_HOST or not all(LABEL.fullmatch(label) for label in labels):
+        raise DomainError(f"‘{host}’ is not a host name.")
+    if name != host and len(labels) < FEWEST_LABELS:
+        raise DomainError("That is too wide: name two labels or more behind the *.")
+    if len(labels) < FEWEST_LABELS and host != "localhost":
+        raise DomainError(f"‘{host}’ is not a whole host name.")
     return host
 
 

@@ -18,13 +18,15 @@ import requests
 from requests_oauthlib import OAuth2Session
 
 from salesforce.answers import TokenAnswer, read_token_answer
-from salesforce.errors import SalesforceError
+from salesforce.errors import SalesforceError, address_refused, no_remote_site
 from salesforce.hosts import SalesforceDomain
 from salesforce.states import State
 from salesforce.transport import (
     ADAPTER,
+    AddressRefused,
     AnswerTooLarge,
     DeadlinePassed,
+    HostRefused,
     NoAnswer,
 )
 
@@ -144,7 +146,7 @@ class _Session(OAuth2Session):
         try:
             send(_for_the_library(self._endpoint))
         except NoAnswer as failure:
-            raise _no_answer(failure) from None
+            raise _no_answer(failure, self._endpoint) from None
         assert self._answer is not None
         return self._answer
 
@@ -165,7 +167,11 @@ class _Session(OAuth2Session):
         return response
 
 
-def _no_answer(failure: NoAnswer) -> SalesforceError:
+def _no_answer(failure: NoAnswer, url: str) -> SalesforceError:
+    if isinstance(failure.cause, HostRefused):
+        return no_remote_site(url)
+    if isinstance(failure.cause, AddressRefused):
+        return address_refused(url, failure.cause.address)
     code, sentence = _what_failed(failure)
     return SalesforceError(
         f"{sentence} Try again later.",

@@ -1,5 +1,8 @@
 """How every request leaves: the outbound rules, in one place.
 
+Only hosts that a Remote Site covers are called, and only those that are said
+to be in the local network may stand there.
+
 A request has a total deadline, an answer a largest size after decompression;
 redirects are not followed, cookies are not kept. Sessions are made anew for
 each request, because requests-oauthlib keeps state in them, and so are
@@ -16,12 +19,18 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from http.client import HTTPException
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
+from flask import Flask, current_app
+from requests.adapters import BaseAdapter, HTTPAdapter
+from requests.utils import select_proxy
+from requests_hardened.ip_filter import InvalidIPAddress, filter_host
+from requests_hardened.ip_filter_adapter import IPFilterAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util.ssl_ import create_urllib3_context
@@ -36,8 +45,20 @@ LARGEST_ANSWER = 32_768
 """Bytes after decompression: what the record keeps of an answer."""
 CHUNK = 8_192
 
+EXTENSION = "orgdesk_gate"
 QUIET_LOGGERS = ("requests_oauthlib", "oauthlib", "urllib3")
 """At DEBUG these print the secret, the code and the tokens."""
+
+
+class Site(Protocol):
+    """What has to be known of a Remote Site here."""
+
+    @property
+    def local_network(self) -> bool: ...
+
+
+Gate = Callable[[str], Site | None]
+"""Tells which Remote Site covers a URL, None where there is none."""
 
 
 class NoAnswer(requests.RequestException):
@@ -51,6 +72,18 @@ class NoAnswer(requests.RequestException):
         super().__init__(type(cause).__name__)
         self.cause = cause
         self.sent = sent
+
+
+class HostRefused(requests.RequestException):
+    """No Remote Site covers the host."""
+
+
+class AddressRefused(requests.RequestException):
+    """The host's name leads to `address`, which only a local site may have."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self.address = address
 
 
 class AnswerTooLarge(ValueError):
@@ -196,7 +229,7 @@ class _WatchedHTTPSPool(_NothingKept, HTTPSConnectionPool):
 WATCHED_POOLS = {"http": _WatchedHTTPPool, "https": _WatchedHTTPSPool}
 
 
-class BoundedAdapter(HTTPAdapter):
+class _BoundedAdapter(HTTPAdapter):
     """An adapter whose answers arrive whole, in time and of bounded size."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -248,6 +281,88 @@ class BoundedAdapter(HTTPAdapter):
         return _Call(send_and_read).result(DEADLINE)
 
 
+class _FilteringAdapter(_BoundedAdapter, IPFilterAdapter):  # type: ignore[misc]
+    """A bounded adapter that calls no address of a local or reserved network.
+
+    The name is looked up once, and the address that was judged is the one that
+    is connected to: a name server cannot put another in its place.
+    """
+
+    def build_connection_pool_key_attributes(
+        self, *args: Any, **kwargs: Any
+    ) -> tuple[Any, Any]:
+        host: Any
+        pool: Any
+        try:
+            host, pool = super().build_connection_pool_key_attributes(*args, **kwargs)
+        except InvalidIPAddress as error:
+            raise AddressRefused(str(error)) from None
+        _refuse_unless_global(host["host"])
+        # With it urllib3 would compare the names by itself, and switch OpenSSL's
+        # own check off in the context that all calls share. `server_hostname`,
+        # which stays, is what OpenSSL compares the certificate with.
+        pool.pop("assert_hostname", None)
+        return host, pool
+
+    def get_connection_with_tls_context(
+        self, request: Any, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> Any:
+        if not select_proxy(request.url, proxies):
+            return super().get_connection_with_tls_context(
+                request, verify, proxies, cert
+            )
+        # A proxy looks the name up itself, so it is sent the name: it may know
+        # others than this server does, or refuse bare addresses. Where the name
+        # leads to a local address from here it is refused all the same; where
+        # it leads nowhere from here, the proxy decides.
+        with suppress(socket.gaierror):
+            _look_up_and_judge(urlsplit(request.url).hostname)
+        return PLAIN.get_connection_with_tls_context(request, verify, proxies, cert)
+
+
+def _look_up_and_judge(host: str | None) -> None:
+    for *_, address in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM):
+        try:
+            judged = filter_host(str(address[0]), 0, allow_loopback=False)
+        except InvalidIPAddress as error:
+            raise AddressRefused(str(error)) from None
+        _refuse_unless_global(judged)
+
+
+def _refuse_unless_global(host: str) -> None:
+    """Refuse what the library lets pass: reserved and site-local addresses."""
+    address = ip_address(host.strip("[]"))
+    site_local = address.version == 6 and address.is_site_local
+    if not address.is_global or address.is_reserved or site_local:
+        raise AddressRefused(str(address))
+
+
+class OutboundAdapter(BaseAdapter):
+    """The one way out: it asks for the Remote Site, whoever sends.
+
+    Where nothing answers for the list, no host is on it.
+    """
+
+    def send(
+        self, request: requests.PreparedRequest, *args: Any, **kwargs: Any
+    ) -> requests.Response:
+        url = request.url or ""
+        gate = current_app.extensions.get(EXTENSION) if current_app else None
+        site = gate(url) if gate else None
+        if site is None:
+            raise NoAnswer(HostRefused(url), sent=False)
+        adapter = PLAIN if site.local_network else FILTERING[urlsplit(url).scheme]
+        return adapter.send(request, *args, **kwargs)
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+
+def init_app(app: Flask, gate: Gate) -> None:
+    """Give `app` the list of the hosts that it may call."""
+    app.extensions[EXTENSION] = gate
+
+
 def _read_whole(response: requests.Response) -> None:
     raw, body = response.raw, bytearray()
     try:
@@ -283,4 +398,9 @@ def quiet_loggers() -> None:
         logging.getLogger(name).setLevel(logging.INFO)
 
 
-ADAPTER = BoundedAdapter()
+PLAIN = _BoundedAdapter()
+FILTERING = {
+    scheme: _FilteringAdapter(is_https_proto=scheme == "https")  # type: ignore[call-arg]
+    for scheme in WATCHED_POOLS
+}
+ADAPTER = OutboundAdapter()

@@ -23,8 +23,8 @@ from werkzeug.test import TestResponse
 
 from app import create_app
 from database import db
-from models import ExternalApplication, Role, SignIn, User
-from salesforce import parse_domain
+from models import ExternalApplication, RemoteSite, Role, SignIn, User, find_site
+from salesforce import parse_domain, parse_origin
 from sign_in import SIGN_IN
 from tests.servers import PracticeOrg, practice_org
 
@@ -214,7 +214,7 @@ def org(org_process: PracticeOrg) -> PracticeOrg:
 
 
 def add_application(app: Flask, **changes: Any) -> int:
-    """Store a record and return its id."""
+    """Store a record and return its id; one on this machine may be called."""
     description = {
         "application_name": "Acme",
         "salesforce_domain": "acme.my.salesforce.com",
@@ -225,12 +225,25 @@ def add_application(app: Flask, **changes: Any) -> int:
         "prompt_login": True,
     } | changes
     domain = parse_domain(description.pop("salesforce_domain"))
+    if domain.is_loopback:
+        add_site(app, domain.origin, local_network=True)
     with app.app_context():
         application = ExternalApplication()
         application.describe(salesforce_domain=domain, **description)
         db.session.add(application)
         db.session.commit()
         return application.id
+
+
+def add_site(app: Flask, address: str, *, local_network: bool = False) -> None:
+    """Let Orgdesk call a host, unless there is a site for it."""
+    origin = parse_origin(address)
+    with app.app_context():
+        if find_site(origin) is None:
+            site = RemoteSite()
+            site.describe(origin, local_network=local_network)
+            db.session.add(site)
+            db.session.commit()
 
 
 def load(app: Flask, application_id: int) -> ExternalApplication:

@@ -52,13 +52,13 @@ def test_the_migrations_make_what_the_models_say(app: Flask, url: str) -> None:
 def test_a_race_for_a_name_ends_in_one_record_and_one_form_error(app: Flask) -> None:
     start, codes = threading.Barrier(4), list[int]()
 
-    def create() -> None:
-        client = browser_of(app)
+    def create(client: StrictClient) -> None:
         form = FORM | {"csrf_token": client.csrf()}
         start.wait()
         codes.append(client.post("/applications/new", data=form).status_code)
 
-    threads = [threading.Thread(target=create) for _ in range(4)]
+    browsers = [browser_of(app) for _ in range(4)]
+    threads = [threading.Thread(target=create, args=(one,)) for one in browsers]
     for thread in threads:
         thread.start()
     for thread in threads:

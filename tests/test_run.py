@@ -117,6 +117,41 @@ def test_the_practice_record_follows_the_ports(env: dict[str, str]) -> None:
         ]
 
 
+def sites_of_this_machine(env: dict[str, str]) -> list[tuple[str, int, int, int]]:
+    path = Path(env["ORGDESK_INSTANCE"]) / "orgdesk.db"
+    with sqlite3.connect(path) as database:
+        return database.execute(
+            "SELECT host, port, local_network, active FROM remote_site"
+            " WHERE scheme = 'http' OR local_network ORDER BY port"
+        ).fetchall()
+
+
+def test_the_practice_orgs_site_follows_its_port_and_stays_off(
+    env: dict[str, str], ports: tuple[int, int]
+) -> None:
+    stop(start(env))
+    assert sites_of_this_machine(env) == [("127.0.0.1", ports[1], 1, 1)]
+    path = Path(env["ORGDESK_INSTANCE"]) / "orgdesk.db"
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE remote_site SET active = 0 WHERE scheme = 'http'")
+    stop(start(env))
+    assert sites_of_this_machine(env) == [("127.0.0.1", ports[1], 1, 0)]
+    port = free_port()
+    stop(start(env | {"ORGDESK_PRACTICE_PORT": str(port)}))
+    assert sites_of_this_machine(env) == [("127.0.0.1", port, 1, 0)]
+
+
+def test_a_practice_record_of_before_remote_sites_gets_its_site(
+    env: dict[str, str], ports: tuple[int, int]
+) -> None:
+    stop(start(env))
+    path = Path(env["ORGDESK_INSTANCE"]) / "orgdesk.db"
+    with sqlite3.connect(path) as database:
+        database.execute("DELETE FROM remote_site WHERE scheme = 'http'")
+    stop(start(env))
+    assert sites_of_this_machine(env) == [("127.0.0.1", ports[1], 1, 1)]
+
+
 def test_a_start_leaves_what_was_edited_as_it_is(env: dict[str, str]) -> None:
     stop(start(env))
     path = Path(env["ORGDESK_INSTANCE"]) / "orgdesk.db"

@@ -29,6 +29,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from flask import Flask
 
 from salesforce import transport
 from salesforce.answers import TokenAnswer
@@ -217,6 +218,22 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", os.devnull)
+
+
+@dataclass
+class Listed:
+    """A Remote Site, as far as this package knows one."""
+
+    local_network: bool
+
+
+@pytest.fixture(autouse=True)
+def caller() -> Iterator[Flask]:
+    """An app that may call every host, those of the local network too."""
+    app = Flask("tests")
+    transport.init_app(app, lambda _: Listed(local_network=True))
+    with app.app_context():
+        yield app
 
 
 @pytest.fixture
@@ -594,16 +611,21 @@ def test_a_connection_is_for_one_request(org: Server, ask: Ask) -> None:
     assert {request.headers["connection"] for request in org.requests} == {"close"}
 
 
-def test_answers_are_not_mixed_up_among_threads(org: Server) -> None:
+def test_answers_are_not_mixed_up_among_threads(org: Server, caller: Flask) -> None:
     def send_back(line: socket.socket, request: Request) -> None:
         time.sleep(0.01)
         token = {"access_token": request.form["refresh_token"]}
         line.sendall(answer(token, "200 OK", b"Connection: close"))
 
     org.script = [send_back] * 40
+
+    def ask(refresh_token: str) -> TokenAnswer:
+        with caller.app_context():
+            return refresh_access_token(org.client, refresh_token)
+
     sent = [f"refresh-token-{at}" for at in range(40)]
     with ThreadPoolExecutor(20) as pool:
-        answers = pool.map(lambda it: refresh_access_token(org.client, it), sent)
+        answers = pool.map(ask, sent)
         assert [it.access_token for it in answers] == sent
 
 
