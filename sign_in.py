@@ -182,16 +182,12 @@ MESSAGES: dict[str, Any] = {
 
 def to_sign_in() -> Response:
     """Send a stranger to sign in, and back to the page he was on."""
-    here = request.full_path.rstrip("?")
-    if request.method != "GET" or request.path == url_for("authorizations.callback"):
-        here = "/"  # a code and a state do not belong in another address
-    return leave_for(url_for("security.login", next=here))
+    return leave_for(url_for("security.login", next=_way_back()))
 
 
 def to_confirmation() -> Response:
     """Ask who it is once more, and send the browser back where the button was."""
-    back = request.full_path.rstrip("?") if request.method == "GET" else _page_before()
-    return leave_for(url_for("security.verify", next=back))
+    return leave_for(url_for("security.verify", next=_way_back()))
 
 
 def is_fresh() -> bool:
@@ -213,10 +209,13 @@ def current_sign_in() -> SignIn | None:
     return SignIn.find(session.get(SIGN_IN, ""))
 
 
-def _page_before() -> str:
-    """Return the path of this app's page that a form was sent from."""
-    referrer = request.referrer or ""
-    return referrer.removeprefix(request.host_url.rstrip("/")) or "/"
+def _way_back() -> str:
+    """Return the path of this page, or of the one that a form was sent from."""
+    if request.path == url_for("authorizations.callback"):
+        return "/"  # a code and a state do not belong in another address
+    if request.method == "GET":
+        return request.full_path.rstrip("?")
+    return (request.referrer or "").removeprefix(request.host_url.rstrip("/")) or "/"
 
 
 def _load_user(uniquifier: str) -> User | None:

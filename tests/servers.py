@@ -1,6 +1,7 @@
 """Real processes for the tests: Orgdesk under gunicorn, and a practice org."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -8,12 +9,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import requests
 
 ROOT = Path(__file__).parent.parent
 START_TIMEOUT = 30
+ADMIN = {"email": "admin@orgdesk.example", "password": "four words not together"}
+LINK = re.compile(r"http\S+/welcome/\S+")
+CSRF = re.compile(r'name="csrf_token"[^>]* value="([^"]+)"')
 USER = {"username": "admin@practice.example", "password": "practice-makes-perfect"}
 
 
@@ -68,6 +72,26 @@ class PracticeOrg:
         return [seen for seen in state["log"] if seen["path"].endswith("/token")]
 
 
+def link_in(lines: str) -> str:
+    """Find the one-time link in what a start printed."""
+    found = LINK.search(lines)
+    assert found, lines
+    return found[0]
+
+
+def csrf(page: str) -> str:
+    found = CSRF.search(page)
+    assert found, page
+    return found[1]
+
+
+def become_admin(browser: requests.Session, link: str) -> None:
+    """Make the first admin, as whoever has started Orgdesk does."""
+    form = ADMIN | {"csrf_token": csrf(browser.get(link, timeout=5).text)}
+    answer = browser.post(link, data=form, timeout=10)
+    assert "You are signed in" in answer.text
+
+
 def free_port() -> int:
     with socket.socket() as line:
         line.bind(("127.0.0.1", 0))
@@ -85,11 +109,17 @@ def practice_org(*callback_urls: str) -> Iterator[PracticeOrg]:
 
 @contextmanager
 def process(
-    *arguments: str, ports: tuple[int, ...], env: dict[str, str] | None = None
+    *arguments: str,
+    ports: tuple[int, ...],
+    env: dict[str, str] | None = None,
+    stdout: IO[str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run Python with `arguments` until it answers on its ports; end it then."""
     started = subprocess.Popen(
-        [sys.executable, *arguments], cwd=ROOT, env=os.environ | (env or {})
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=os.environ | (env or {}),
+        stdout=stdout,
     )
     try:
         for port in ports:

@@ -1,7 +1,6 @@
 """`make run`, as a newcomer meets it: three lines, a clear no, a clean end."""
 
 import os
-import re
 import signal
 import socket
 import sqlite3
@@ -15,7 +14,14 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.servers import ROOT, PracticeOrg, free_port
+from tests.servers import (
+    ROOT,
+    PracticeOrg,
+    become_admin,
+    csrf,
+    free_port,
+    link_in,
+)
 
 
 @pytest.fixture
@@ -180,13 +186,14 @@ def test_a_forwarded_scheme_is_not_believed_and_slow_orgs_block_nobody(
     env: dict[str, str], ports: tuple[int, int]
 ) -> None:
     running = start(env)
-    wait_until_up(running)
+    lines = wait_until_up(running)
     address, org = f"http://localhost:{ports[0]}", PracticeOrg(ports[1])
-    headers = {"X-Forwarded-Proto": "https"}
-    page = requests.get(f"{address}/applications/new", headers=headers, timeout=5)
-    assert f'value="{address}/callback"' in page.text
     with requests.Session() as browser, ThreadPoolExecutor(20) as pool:
-        form = {"csrf_token": csrf(browser, address)}
+        become_admin(browser, link_in(lines))
+        headers = {"X-Forwarded-Proto": "https"}
+        page = browser.get(f"{address}/applications/new", headers=headers, timeout=5)
+        assert f'value="{address}/callback"' in page.text
+        form = {"csrf_token": csrf(page.text)}
         click = f"{address}/applications/1/authorization"
         login = browser.post(click, data=form, allow_redirects=False, timeout=5)
         browser.get(org.log_in(login.headers["Location"]), timeout=5)
@@ -199,11 +206,22 @@ def test_a_forwarded_scheme_is_not_believed_and_slow_orgs_block_nobody(
     running.communicate(timeout=20)
 
 
-def csrf(browser: requests.Session, address: str) -> str:
-    page = browser.get(f"{address}/applications/new", timeout=5)
-    found = re.search(r'name="csrf_token"[^>]* value="([^"]+)"', page.text)
-    assert found
-    return found[1]
+def test_the_first_admins_link_works_once_and_ends_with_the_next_start(
+    env: dict[str, str], ports: tuple[int, int]
+) -> None:
+    out, _ = stop(start(env))
+    before = link_in(out)
+    running = start(env)
+    link = link_in(wait_until_up(running))
+    with requests.Session() as browser:
+        assert browser.get(before, timeout=5).status_code == 410
+        become_admin(browser, link)
+    assert requests.get(link, timeout=5).status_code == 410
+    os.killpg(running.pid, signal.SIGINT)
+    running.communicate(timeout=20)
+    out, _ = stop(start(env))
+    assert "welcome" not in out
+    assert len(out.splitlines()) == 3
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

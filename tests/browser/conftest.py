@@ -2,15 +2,22 @@
 
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Page,
+    StorageState,
+    sync_playwright,
+)
 
 from tests.browser import chromium
-from tests.servers import PracticeOrg, free_port, process
+from tests.servers import ADMIN, PracticeOrg, free_port, link_in, process
 
 TIMEOUT = 15_000
 """Milliseconds; a slow machine gets its time, a test that waits in vain ends."""
@@ -26,6 +33,7 @@ class Running:
     address: str
     org: PracticeOrg
     instance: Path
+    first_link: str
 
     @property
     def database(self) -> sqlite3.Connection:
@@ -41,8 +49,19 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         "ORGDESK_PORT": str(port),
         "ORGDESK_PRACTICE_PORT": str(practice_port),
     }
-    with process("run.py", ports=(port, practice_port), env=env):
-        yield Running(f"http://localhost:{port}", PracticeOrg(practice_port), instance)
+    said = tmp_path_factory.mktemp("said") / "stdout"
+    with (
+        said.open("w") as stdout,
+        process("run.py", ports=(port, practice_port), env=env, stdout=stdout),
+    ):
+        while "Ctrl-C" not in said.read_text():
+            time.sleep(0.05)
+        yield Running(
+            f"http://localhost:{port}",
+            PracticeOrg(practice_port),
+            instance,
+            link_in(said.read_text()),
+        )
 
 
 @pytest.fixture
@@ -65,10 +84,35 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def signed_in(browser: Browser, processes: Running) -> StorageState:
+    """What a browser keeps once the first admin came in by the link."""
+    page = browser.new_page()
+    page.goto(processes.first_link)
+    page.get_by_label("E-mail address").fill(ADMIN["email"])
+    page.get_by_label("Password").fill(ADMIN["password"])
+    page.get_by_role("button", name="Make the first admin").click()
+    page.get_by_text("You are signed in").wait_for()
+    return page.context.storage_state()
+
+
 @pytest.fixture
-def page(browser: Browser, orgdesk: Running) -> Iterator[Page]:
-    """A page of a new browser profile; an error in its console fails the test."""
-    context = browser.new_context(base_url=orgdesk.address)
+def page(browser: Browser, orgdesk: Running, signed_in: StorageState) -> Iterator[Page]:
+    """A page of an admin's browser; an error in its console fails the test."""
+    yield from open_page(
+        browser.new_context(base_url=orgdesk.address, storage_state=signed_in)
+    )
+
+
+@pytest.fixture
+def strangers_page(
+    browser: Browser, orgdesk: Running, signed_in: StorageState
+) -> Iterator[Page]:
+    """A page of a browser in which nobody is signed in."""
+    yield from open_page(browser.new_context(base_url=orgdesk.address))
+
+
+def open_page(context: BrowserContext) -> Iterator[Page]:
     context.set_default_timeout(TIMEOUT)
     page = context.new_page()
     problems: list[str] = []

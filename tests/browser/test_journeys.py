@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, StorageState, expect
 
 from tests.browser.conftest import Running
 
@@ -191,9 +191,11 @@ def test_a_fault_is_told_in_a_sentence_and_the_token_stays(
 
 
 def test_everything_works_without_javascript(
-    browser: Browser, orgdesk: Running
+    browser: Browser, orgdesk: Running, signed_in: StorageState
 ) -> None:
-    context = browser.new_context(base_url=orgdesk.address, java_script_enabled=False)
+    context = browser.new_context(
+        base_url=orgdesk.address, java_script_enabled=False, storage_state=signed_in
+    )
     page = context.new_page()
     address = new_record(page, orgdesk, "No Script")
     log_in(page)
