@@ -22,6 +22,7 @@ from werkzeug.routing import IntegerConverter
 
 import headers
 import keys
+import logs
 import vault
 from blueprints import applications, authorizations
 from config import read_settings
@@ -72,6 +73,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         x_proto=settings.proxies,
         x_host=settings.proxies,
     )
+    logs.init_app(app, level=settings.log_level, proxies=settings.proxies)
     quiet_loggers()
     db.init_app(app)
     Migrate(app, db)
@@ -80,7 +82,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     vault.init_app(
         app, app.config["VAULT_KEYS"], settings.vault_key_file if own_keys else None
     )
-    app.cli.add_command(keys.commands)
+    keys.init_app(app)
     app.register_blueprint(applications.blueprint)
     app.register_blueprint(authorizations.blueprint)
     app.register_error_handler(HTTPException, _error_page)

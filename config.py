@@ -21,6 +21,7 @@ INSTANCE = ROOT / "instance"
 HIGHEST_PORT = 65_535
 LOCAL_HOSTS = ("localhost", "127.0.0.1")
 MOST_PROXIES = 5
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 NUMBER = re.compile(r"[0-9]{1,5}")
 FERNET_KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
 EXTERNAL_URL = re.compile(
@@ -49,7 +50,7 @@ class Settings:
     the address browsers reach Orgdesk under, without a trailing slash, or None
     to take it from the request. `instance` is the folder of the local database
     and keys. `proxies` is the number of reverse proxies in front, whose
-    X-Forwarded headers are believed.
+    X-Forwarded headers are believed. `log_level` is the least that is logged.
     """
 
     instance: Path
@@ -62,6 +63,7 @@ class Settings:
     port: int
     practice_port: int
     proxies: int
+    log_level: str
 
     @property
     def is_https(self) -> bool:
@@ -107,6 +109,7 @@ def _read(environ: Mapping[str, str], instance: Path) -> Settings:
         port=_port(environ, "ORGDESK_PORT", 8000),
         practice_port=_port(environ, "ORGDESK_PRACTICE_PORT", 8001),
         proxies=_proxies(environ),
+        log_level=_log_level(environ),
     )
 
 
@@ -201,6 +204,15 @@ def _port(environ: Mapping[str, str], name: str, default: int) -> int:
 def _proxies(environ: Mapping[str, str]) -> int:
     text = environ.get("ORGDESK_PROXIES") or "0"
     return _number("ORGDESK_PROXIES", text, 0, MOST_PROXIES)
+
+
+def _log_level(environ: Mapping[str, str]) -> str:
+    text = environ.get("ORGDESK_LOG_LEVEL") or "WARNING"
+    if text.upper() not in LOG_LEVELS:
+        raise SettingError(
+            f"ORGDESK_LOG_LEVEL is none of {', '.join(LOG_LEVELS)}: {text:.20}"
+        )
+    return text.upper()
 
 
 def _number(name: str, text: str, least: int, most: int) -> int:

@@ -18,7 +18,7 @@ from salesforce.oauth import (
     exchange_code,
     refresh_access_token,
 )
-from salesforce.redaction import redact
+from salesforce.redaction import is_logged_field, redact, redact_log
 from salesforce.states import State
 from salesforce.transport import quiet_loggers
 
@@ -33,9 +33,11 @@ __all__ = [
     "authorization_request",
     "decode",
     "exchange_code",
+    "is_logged_field",
     "parse_domain",
     "parse_https_url",
     "quiet_loggers",
     "redact",
+    "redact_log",
     "refresh_access_token",
 ]

@@ -11,7 +11,7 @@ LAYERS = (
     {"run"},
     {"app"},
     {"blueprints"},
-    {"forms", "headers", "keys", "listing", "responses"},
+    {"forms", "headers", "keys", "listing", "logs", "responses"},
     {"engine"},
     {"models"},
     {"database", "salesforce", "vault"},
