@@ -1,6 +1,7 @@
 """One login is one token request: for fifty at once, and for a thief."""
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qs, urlsplit
 
@@ -12,10 +13,17 @@ from database import db
 from models import ExternalApplication
 from practice_org import CLIENT_ID, CONSUMER_SECRET
 from salesforce import State
-from tests.conftest import StrictClient, add_application, load
-from tests.servers import PracticeOrg
+from tests.conftest import OWN_CALLBACK, StrictClient, add_application, load
+from tests.servers import PracticeOrg, practice_org
 
 AT_ONCE = 50
+
+
+@pytest.fixture(scope="module")
+def org_process() -> Iterator[PracticeOrg]:
+    """An org of this file's own: it remembers its last 100 requests, and no more."""
+    with practice_org(OWN_CALLBACK) as org:
+        yield org
 
 
 @pytest.fixture(autouse=True)
