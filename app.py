@@ -24,6 +24,7 @@ import audit
 import guard
 import headers
 import keys
+import logs
 import salesforce
 import sign_in
 import throttle
@@ -87,6 +88,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         x_proto=settings.proxies,
         x_host=settings.proxies,
     )
+    logs.init_app(app, level=settings.log_level, proxies=settings.proxies)
     salesforce.quiet_loggers()
     db.init_app(app)
     Migrate(app, db)
@@ -98,7 +100,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         app, app.config["VAULT_KEYS"], settings.vault_key_file if own_keys else None
     )
     salesforce.init_app(app, gate)
-    app.cli.add_command(keys.commands)
+    keys.init_app(app)
     app.cli.add_command(audit.commands)
     app.cli.add_command(users.commands)
     for resource in (

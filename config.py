@@ -21,6 +21,7 @@ INSTANCE = ROOT / "instance"
 HIGHEST_PORT = 65_535
 LOCAL_HOSTS = ("localhost", "127.0.0.1")
 MOST_PROXIES = 5
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 NUMBER = re.compile(r"[0-9]{1,5}")
 FERNET_KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
 EXTERNAL_URL = re.compile(
@@ -51,7 +52,8 @@ class Settings:
     to take it from the request. `instance` is the folder of the local database
     and keys. `proxies` is the number of reverse proxies in front, whose
     X-Forwarded headers are believed. `limits_url` is the store that counts
-    tries, in the terms of the `limits` package.
+    tries, in the terms of the `limits` package. `log_level` is the least that
+    is logged.
     """
 
     instance: Path
@@ -65,6 +67,7 @@ class Settings:
     practice_port: int
     proxies: int
     limits_url: str
+    log_level: str
 
     @property
     def is_https(self) -> bool:
@@ -116,6 +119,7 @@ def _read(environ: Mapping[str, str], instance: Path) -> Settings:
         practice_port=_port(environ, "ORGDESK_PRACTICE_PORT", 8001),
         proxies=_proxies(environ),
         limits_url=_limits_url(environ),
+        log_level=_log_level(environ),
     )
 
 
@@ -219,6 +223,15 @@ def _limits_url(environ: Mapping[str, str]) -> str:
             "ORGDESK_LIMITS_URL is not an address like redis://host:6379/0"
         )
     return text
+
+
+def _log_level(environ: Mapping[str, str]) -> str:
+    text = environ.get("ORGDESK_LOG_LEVEL") or "WARNING"
+    if text.upper() not in LOG_LEVELS:
+        raise SettingError(
+            f"ORGDESK_LOG_LEVEL is none of {', '.join(LOG_LEVELS)}: {text:.20}"
+        )
+    return text.upper()
 
 
 def _number(name: str, text: str, least: int, most: int) -> int:

@@ -9,4 +9,6 @@ limit_request_line = 8190
 """Bytes: a page of the list by name has a name in its address."""
 forwarded_allow_ips = ""
 """Nobody's X-Forwarded-Proto is believed here; ORGDESK_PROXIES has its say later."""
+# logs.py gives the workers' error log its form. An access log, if it is asked for
+# with --access-logfile, is redacted there as well.
 control_socket_disable = True

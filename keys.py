@@ -7,6 +7,7 @@ replaced only if it is still the one that was read, and because each process
 follows the key file.
 """
 
+import logging
 import os
 import time
 from collections import Counter
@@ -16,6 +17,7 @@ from typing import Any
 
 import click
 from cryptography.fernet import Fernet
+from flask import Flask
 from flask.cli import AppGroup
 from sqlalchemy import Column, func, select, update
 from sqlalchemy.exc import DBAPIError
@@ -31,7 +33,36 @@ GRACE = 5.0
 """Seconds in which whoever still has an old key in hand has stored its value."""
 KEYS = audit.Thing("Keys", "Vault keys")
 
+log = logging.getLogger(__name__)
 commands = AppGroup("keys", help="The keys that encrypt secrets and tokens.")
+
+
+def init_app(app: Flask) -> None:
+    """Add the commands, and warn where people's secrets lie beside their key.
+
+    Whoever tries Orgdesk out on their own machine is not bothered. A command
+    in a terminal does not warn of it either, but for `keys status`.
+    """
+    app.cli.add_command(commands)
+    if app.config["EXTERNAL_URL"] and not click.get_current_context(silent=True):
+        with app.app_context():
+            warning = _lies_beside()
+        if warning:
+            log.warning("%s", warning)
+
+
+def _lies_beside() -> str | None:
+    """Say so if whoever takes the folder of the database has its key as well."""
+    file, url = key_ring().file, db.engine.url
+    database = Path(url.database or "")
+    if file is None or url.get_backend_name() != "sqlite" or not database.is_absolute():
+        return None
+    if file.resolve().parent != database.resolve().parent:
+        return None
+    return (
+        f"The vault key lies beside the database it opens: {file}; set"
+        " ORGDESK_VAULT_KEYS or ORGDESK_VAULT_KEY_FILE"
+    )
 
 
 @commands.command()
@@ -43,6 +74,8 @@ def status() -> None:
         click.echo(f"{fingerprint(key)}  {role:13}  {counts[key]:,} values")
     if counts[None]:
         click.echo(f"No key opens {counts[None]:,} values.")
+    if warning := _lies_beside():
+        click.echo(f"{warning}.")
 
 
 @commands.command()

@@ -21,7 +21,7 @@ from salesforce.oauth import (
     exchange_code,
     refresh_access_token,
 )
-from salesforce.redaction import redact
+from salesforce.redaction import is_logged_field, redact, redact_log
 from salesforce.states import State
 from salesforce.transport import init_app, quiet_loggers
 
@@ -39,6 +39,7 @@ __all__ = [
     "decode",
     "exchange_code",
     "init_app",
+    "is_logged_field",
     "no_remote_site",
     "origin_of",
     "parse_domain",
@@ -46,5 +47,6 @@ __all__ = [
     "parse_origin",
     "quiet_loggers",
     "redact",
+    "redact_log",
     "refresh_access_token",
 ]

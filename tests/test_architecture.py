@@ -12,7 +12,7 @@ LAYERS = (
     {"app"},
     {"blueprints"},
     {"forms", "guard", "throttle"},
-    {"headers", "keys", "listing", "sign_in", "trail", "users"},
+    {"headers", "keys", "listing", "logs", "sign_in", "trail", "users"},
     {"responses"},
     {"engine"},
     {"audit"},

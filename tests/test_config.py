@@ -41,11 +41,12 @@ def test_the_defaults_suit_a_newcomer(tmp_path: Path) -> None:
     assert (settings.external_url, settings.is_https) == (None, False)
     assert settings.hosts == ["localhost", "127.0.0.1"]
     assert settings.proxies == 0
+    assert settings.log_level == "WARNING"
 
 
 def test_an_empty_setting_is_one_that_is_not_there(tmp_path: Path) -> None:
     names = ("SECRET_KEY", "VAULT_KEYS", "DATABASE_URL", "EXTERNAL_URL", "PORT",
-             "PRACTICE_PORT", "PROXIES")  # fmt: skip
+             "PRACTICE_PORT", "PROXIES", "LOG_LEVEL")  # fmt: skip
     assert read(tmp_path, **dict.fromkeys(names, "")) == read(tmp_path)
 
 
@@ -233,3 +234,14 @@ def test_any_text_is_a_setting_or_refused_by_name(
     except SettingError as error:
         used = str(error).startswith(f"ORGDESK_{name}")
     assert used
+
+
+@pytest.mark.parametrize("level", ["DEBUG", "info", "Warning", "ERROR"])
+def test_a_log_level_is_one_of_four(tmp_path: Path, level: str) -> None:
+    assert read(tmp_path, LOG_LEVEL=level).log_level == level.upper()
+
+
+@pytest.mark.parametrize("level", ["CRITICAL", "10", "NOTSET", "debug,info", " "])
+def test_another_log_level_is_named(tmp_path: Path, level: str) -> None:
+    with pytest.raises(SettingError, match="ORGDESK_LOG_LEVEL is none of DEBUG, INFO"):
+        read(tmp_path, LOG_LEVEL=level)

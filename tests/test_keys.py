@@ -1,5 +1,6 @@
 """Keys are changed while Orgdesk serves, and nothing becomes unreadable."""
 
+import random
 import re
 import signal
 import subprocess
@@ -156,6 +157,93 @@ def test_a_rotation_that_was_killed_goes_on_where_it_stopped(
     assert revealed(app) == {SECRET}
 
 
+ROTATE = """
+import sys
+from app import create_app
+app = create_app()
+print("ready", flush=True)
+sys.stdin.readline()
+result = app.test_cli_runner().invoke(args=["keys", "rotate", "--grace", "0"])
+sys.exit(result.exit_code)
+"""
+KILLS = 20
+SEED = 20_261_125
+ROWS = 500
+
+
+def rotation() -> subprocess.Popen[bytes]:
+    """Start a process that rotates the keys as soon as it is told to."""
+    return subprocess.Popen(
+        [sys.executable, "-c", ROTATE],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+
+
+def test_a_rotation_that_is_killed_twenty_times_loses_nothing(
+    app: Flask, key_file: Path
+) -> None:
+    """At moments that chance chooses; each value is a different one."""
+    print(f"seed {SEED}")
+    chance = random.Random(SEED)
+    names = ("consumer_secret", "access_token", "refresh_token")
+    with app.app_context():
+        for number in range(ROWS):
+            application = ExternalApplication(
+                application_name=f"Acme {number}",
+                salesforce_domain="acme.my.salesforce.com",
+                client_id="x",
+                callback_url="https://x.example",
+                **{name: seal(f"{name} {number}") for name in names},
+            )
+            db.session.add(application)
+        db.session.commit()
+    expected = {f"{name} {number}" for name in names for number in range(ROWS)}
+    retired: set[str] = set()
+    in_the_middle = 0
+    following = rotation()
+    for _ in range(KILLS):
+        process, following = following, rotation()
+        assert process.stdin
+        assert process.stdout
+        process.stdout.readline()
+        before = set(key_file.read_text().split())
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+        time.sleep(chance.uniform(0, 1.2))
+        process.kill()
+        process.communicate()
+        values = every_value(app)
+        assert {value for value, _ in values} == expected
+        under = {key for _, key in values}
+        assert not under & retired
+        in_the_middle += len(under) == 2
+        retired |= before - set(key_file.read_text().split())
+    following.kill()
+    following.communicate()
+    print(f"{in_the_middle} of {KILLS} kills left values under two keys")
+    assert in_the_middle
+    assert run(app, "rotate", "--grace", "0").exit_code == 0
+    values = every_value(app)
+    (newest,) = key_file.read_text().split()
+    assert sorted(value for value, _ in values) == sorted(expected)
+    assert {key for _, key in values} == {newest}
+    assert newest not in retired
+
+
+def every_value(app: Flask) -> list[tuple[str, str | None]]:
+    """Return what is stored in the clear, each with the key that it is under."""
+    with app.app_context():
+        ring = key_ring()
+        return [
+            (sealed.reveal(), ring.key_of(sealed))
+            for row in db.session.scalars(select(ExternalApplication))
+            for sealed in (row.consumer_secret, row.access_token, row.refresh_token)
+            if sealed
+        ]
+
+
 def test_a_database_that_is_not_there_is_said_to_be_so(app: Flask) -> None:
     with app.app_context():
         db.session.execute(db.text("DROP TABLE pending_authorization"))
@@ -205,3 +293,43 @@ def test_a_key_file_that_turns_to_nonsense_stops_nobody(
     key_file.unlink()
     assert revealed(app) == {SECRET}
     assert "The keys are as they were" in caplog.text
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+@pytest.mark.parametrize("external_url", ["", "https://orgdesk.example.com"])
+def test_a_key_beside_its_database_is_warned_of(
+    app: Flask,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    external_url: str,
+    elsewhere: bool,
+) -> None:
+    monkeypatch.setenv("ORGDESK_EXTERNAL_URL", external_url)
+    file = tmp_path / "vault.key"
+    if elsewhere:
+        (tmp_path / "mounted").mkdir()
+        file = file.rename(tmp_path / "mounted" / "vault.key")
+        monkeypatch.setenv("ORGDESK_VAULT_KEY_FILE", str(file))
+    started = create_app()
+    warning = f"The vault key lies beside the database it opens: {file}; set"
+    warnings = [one for one in caplog.messages if one.startswith(warning)]
+    assert len(warnings) == (0 if elsewhere or not external_url else 1)
+    assert (warning in run(started, "status").output) is not elsewhere
+
+
+@pytest.mark.parametrize("path", ["orgdesk.db", "../{}/orgdesk.db", "{}/orgdesk.db"])
+def test_a_key_beside_its_database_is_found_by_any_spelling(
+    app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    folder = tmp_path if path.startswith("{") else tmp_path.name
+    url = f"sqlite:///{path.format(folder)}"
+    monkeypatch.setenv("ORGDESK_DATABASE_URL", url)
+    assert "lies beside the database" in run(create_app(), "status").output
+
+
+def test_keys_of_the_environment_lie_beside_nothing(
+    app: Flask, key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORGDESK_VAULT_KEYS", key_file.read_text().strip())
+    assert "lies beside" not in run(create_app(), "status").output
