@@ -323,6 +323,7 @@ def test_a_record_at_an_unlisted_host_is_saved_and_says_so(
     form = FORM | {"salesforce_domain": "id.acme.example/portal"}
     page = client.get(client.submit("/applications/new", **form).location).text
     assert "Orgdesk may not call id.acme.example: no Remote Site covers it." in page
+    assert "The next click" not in page, "it would be refused"
     add = f"/sites/new?url={quote(CUSTOM, safe=':/')}&amp;application=1"
     assert add in page.replace("%3A", ":").replace("%2F", "/")
     offered = client.get(add.replace("&amp;", "&")).text
