@@ -61,6 +61,7 @@ def test_salesforce_is_listed_from_the_start(app: Flask, host: str) -> None:
     assert covered(app, f"HTTPS://{host}:443")
     assert not covered(app, f"https://{host}:8443")
     assert not covered(app, f"http://{host}")
+    assert not covered(app, f"http://{host}:443")
 
 
 @pytest.mark.parametrize(
@@ -98,6 +99,16 @@ SITES = st.lists(
 @given(listed=SITES, host=HOSTS, port=st.sampled_from([443, 8443]))
 @example(listed=[("a.b", True, 443, True)], host="a.b", port=443)
 @example(listed=[("a.b", True, 443, True)], host="co.co.a.b", port=443)
+@example(
+    listed=[("a.b", True, 443, True), ("co.a.b", False, 443, True)],
+    host="co.a.b",
+    port=443,
+)
+@example(
+    listed=[("a.b", True, 443, True), ("co.a.b", True, 443, True)],
+    host="a.co.a.b",
+    port=443,
+)
 @example(
     listed=[("a.b", True, 443, True), ("co.a.b", False, 443, False)],
     host="co.a.b",
