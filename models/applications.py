@@ -405,7 +405,7 @@ def _not_kept(unlisted: dict[str, str]) -> str:
     origins = dict.fromkeys(str(origin_of(url) or url) for url in unlisted.values())
     return (
         f"The token is stored, but not its {' and '.join(unlisted)}: no Remote Site"
-        f" covers {' or '.join(origins)}. An admin can add it under Remote Sites; the"
+        f" covers {' or '.join(origins)}. An admin can add one under Remote Sites; the"
         " next token then brings what is missing."
     )
 

@@ -1,14 +1,14 @@
 """Nonsense typed into everything: never a 500, always a page of the house."""
 
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import pytest
 from flask import Flask
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from forms import ApplicationForm
+from forms import ApplicationForm, SiteForm
 from tests.conftest import StrictClient, add_application
 
 FIELDS = [
@@ -20,6 +20,7 @@ WORDS = st.one_of(
     st.sampled_from(["\x00", "%", "_", '"', "'", "\\", "'; DROP TABLE x", "-1", "1e9",
                      "99999999999999999999", "\ud83d\ude00", "\u202e", "ı", "ﬁ"]),
 )  # fmt: skip
+SITE_FIELDS = ["address", "local_network"]
 LIST_ARGUMENTS = ["q", "state", "sort", "after", "before", "last"]
 CALLBACK_ARGUMENTS = ["state", "code", "error", "error_description", "iss"]
 ENOUGH = {200, 303, 400, 404, 405, 422}
@@ -28,7 +29,9 @@ ENOUGH = {200, 303, 400, 404, 405, 422}
 def test_every_field_of_the_form_is_tried(app: Flask) -> None:
     with app.test_request_context():
         names = {field.name for field in ApplicationForm()}
+        of_a_site = {field.name for field in SiteForm()}
     assert names == {*FIELDS, "csrf_token"}
+    assert of_a_site == {*SITE_FIELDS, "csrf_token"}
 
 
 @given(query=st.dictionaries(st.sampled_from(LIST_ARGUMENTS), WORDS))
@@ -50,11 +53,25 @@ def test_the_forms(app: Flask, client: StrictClient, form: dict[str, Any]) -> No
         assert answer.status_code in ENOUGH
 
 
+@given(form=st.fixed_dictionaries(dict.fromkeys(SITE_FIELDS, WORDS)), word=WORDS)
+def test_the_forms_of_sites(
+    client: StrictClient, form: dict[str, Any], word: str
+) -> None:
+    query = urlencode(safe({"url": word, "application": word}))
+    assert client.get(f"/sites/new?{query}").status_code == 200
+    for path in (f"/sites/new?{query}", "/sites/1/edit"):
+        assert client.submit(path, **safe(form)).status_code in {303, 422}
+    answer = client.submit("/sites/1/activation", **safe({"active": word}))
+    assert answer.status_code == 303
+
+
 @given(word=WORDS)
 def test_the_addresses(client: StrictClient, word: str) -> None:
-    path = f"/applications/{quote(word.encode('utf-8', 'surrogatepass'), safe='')}"
+    quoted = quote(word.encode("utf-8", "surrogatepass"), safe="")
     for ending in ("", "/edit", "/delete", "/authorization"):
-        assert client.get(path + ending).status_code in ENOUGH
+        assert client.get(f"/applications/{quoted}{ending}").status_code in ENOUGH
+    for ending in ("/edit", "/delete", "/activation"):
+        assert client.get(f"/sites/{quoted}{ending}").status_code in ENOUGH
 
 
 @pytest.mark.parametrize("method", ["put", "delete", "patch", "options", "head"])

@@ -26,6 +26,7 @@ from typing import Any, cast
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
+import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -756,10 +757,13 @@ def test_a_compressed_bomb_is_not_unpacked(org: Server, times: int) -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate that signed itself, for 127.0.0.1, with its key."""
+    """A certificate of its own signature, for 127.0.0.1 and a name, with its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a test")])
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    names = [
+        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+        x509.DNSName("acme.example.com"),
+    ]
     usage = dict.fromkeys(
         ["content_commitment", "key_encipherment", "data_encipherment", "crl_sign",
          "key_agreement", "encipher_only", "decipher_only"], False)  # fmt: skip
@@ -768,7 +772,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         x509.CertificateBuilder(name, name, public, x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(
             x509.KeyUsage(digital_signature=True, key_cert_sign=True, **usage),
@@ -918,3 +922,338 @@ def test_a_handshake_that_hangs_is_cut_and_no_answer_is_lost(ask: Ask) -> None:
             while line.recv(65_536):
                 pass  # until the cut
     assert (error.state, error.answer_lost) == (State.UNREACHABLE, False)
+
+
+# Remote Sites
+
+
+PUBLIC = "93.184.215.14"
+INTERNAL = [
+    "127.0.0.1", "127.8.9.10", "10.0.0.1", "172.16.0.1", "192.168.1.1",
+    "169.254.169.254", "100.64.0.1", "0.0.0.0", "0.1.2.3", "255.255.255.255",
+    "224.0.0.1", "239.1.1.1", "240.0.0.1", "192.0.0.8", "192.0.2.1", "198.18.0.1",
+    "192.88.99.1", "::", "::1", "fe80::1", "fec0::1", "fc00::1", "fd00::1",
+    "ff02::1", "ff0e::1", "::127.0.0.1", "::ffff:127.0.0.1", "::ffff:169.254.169.254",
+    "::ffff:0:127.0.0.1", "64:ff9b::127.0.0.1", "64:ff9b:1::1", "2002:7f00:1::",
+    "2001::1", "2001:db8::1", "100::1", "4000::1", "5f00::1", "3fff::1",
+]  # fmt: skip
+
+
+def list_as(caller: Flask, site: Listed | None) -> list[str]:
+    """Have every host listed like this; return what will have been asked for."""
+    asked: list[str] = []
+
+    def gate(url: str) -> Listed | None:
+        asked.append(url)
+        return site
+
+    transport.init_app(caller, gate)
+    return asked
+
+
+@dataclass
+class Names:
+    """A name server: the addresses of the names it knows, and what it was asked."""
+
+    known: dict[str, list[str]]
+    asked: list[str]
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Names:
+    """At the public address are the servers of the tests."""
+    real, names = socket.getaddrinfo, Names({}, [])
+
+    def look_up(host: str, port: Any, *args: Any, **kwargs: Any) -> Any:
+        names.asked.append(host)
+        if host == PUBLIC and port:  # to connect there
+            host = "127.0.0.1"
+        if host.endswith(".invalid"):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        addresses = names.known.get(host)
+        if addresses is None:
+            return real(host, port, *args, **kwargs)
+        return [real(it, port, type=socket.SOCK_STREAM)[0] for it in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return names
+
+
+def at(host: str, server: Server) -> Client:
+    """Return the app at this host, and at the server's port."""
+    domain = parse_domain(f"https://{host}:{server.port}")
+    return replace(server.client, domain=domain)
+
+
+@both
+def test_a_host_that_no_site_covers_is_not_called(
+    tls_org: Server, ask: Ask, caller: Flask, names: Names
+) -> None:
+    asked = list_as(caller, None)
+    names.known["acme.example.com"] = [PUBLIC]
+    for client in (tls_org.client, at("acme.example.com", tls_org)):
+        error = failure(ask, client)
+        assert (error.state, error.code) == (State.MISCONFIGURED, "<no Remote Site>")
+        assert not error.answer_lost
+        site = client.domain.origin
+        assert f"no Remote Site covers {site}. An admin can add it" in str(error)
+        assert asked[-1] == f"{site}/services/oauth2/token"
+    assert (tls_org.connections, names.asked) == (0, [])
+
+
+@both
+def test_no_proxy_is_asked_for_a_host_that_no_site_covers(
+    start: Callable[..., Server],
+    ask: Ask,
+    caller: Flask,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    list_as(caller, None)
+    proxy = start()
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+    assert failure(ask, at("acme.example.com", proxy)).code == "<no Remote Site>"
+    assert proxy.connections == 0
+
+
+@both
+def test_without_a_list_no_host_is_called(org: Server, ask: Ask, caller: Flask) -> None:
+    caller.extensions.clear()
+    assert failure(ask, org.client).code == "<no Remote Site>"
+    with ThreadPoolExecutor(1) as pool:  # where no app is at work
+        assert pool.submit(failure, ask, org.client).result().code.startswith("<no ")
+    assert org.connections == 0
+
+
+def test_a_list_that_cannot_be_read_lets_nothing_out(
+    org: Server, caller: Flask
+) -> None:
+    def gate(_: str) -> Listed:
+        raise LookupError
+
+    transport.init_app(caller, gate)
+    with pytest.raises(LookupError):
+        refresh(org.client)
+    assert org.connections == 0
+
+
+def test_no_session_goes_around_the_list(org: Server, caller: Flask) -> None:
+    list_as(caller, None)
+    with requests.Session() as session:
+        session.mount("http://", transport.ADAPTER)
+        with pytest.raises(transport.NoAnswer):
+            session.get(org.client.domain.origin, timeout=5)
+    assert org.connections == 0
+
+
+@both
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_this_machine_is_called_only_if_its_site_is_local(
+    org: Server, ask: Ask, host: str, scheme: str, caller: Flask
+) -> None:
+    list_as(caller, Listed(local_network=False))
+    domain = parse_domain(f"{scheme}://{host}:{org.port}")
+    error = failure(ask, replace(org.client, domain=domain))
+    assert (error.state, error.code) == (State.MISCONFIGURED, "<address refused>")
+    assert not error.answer_lost
+    assert re.search(r"leads to (127\.0\.0\.1|::1), an address of a local", str(error))
+    assert f"the Remote Site for {scheme}://{host}:{org.port} has" in str(error)
+    assert org.connections == 0
+
+
+@pytest.mark.parametrize("address", INTERNAL)
+def test_a_name_that_leads_inside_is_refused_after_the_look_up(
+    start: Callable[..., Server],
+    tls_org: Server,
+    address: str,
+    caller: Flask,
+    names: Names,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    proxy = start()
+    list_as(caller, Listed(local_network=False))
+    names.known["acme.example.com"] = [address]
+    error = failure(refresh, at("acme.example.com", tls_org))
+    assert error.code == "<address refused>"
+    assert re.search(r"leads to [0-9a-f.:]+, an address of a local", str(error))
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+    error = failure(refresh, at("acme.example.com", tls_org))
+    assert error.code == "<address refused>"
+    assert (tls_org.connections, proxy.connections) == (0, 0)
+
+
+@both
+def test_the_address_that_was_judged_is_the_one_that_is_called(
+    tls_org: Server,
+    ask: Ask,
+    caller: Flask,
+    names: Names,
+    certificate: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    greeted: list[str | None] = []
+    assert tls_org.tls
+    tls_org.tls.sni_callback = lambda _line, name, _context: greeted.append(name)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    list_as(caller, Listed(local_network=False))
+    names.known["acme.example.com"] = [PUBLIC, "127.0.0.1"]
+    token = ask(at("acme.example.com", tls_org))
+    assert token.access_token == TOKEN["access_token"]
+    assert names.asked == ["acme.example.com", PUBLIC]
+    (request,) = tls_org.requests
+    assert request.headers["host"] == f"acme.example.com:{tls_org.port}"
+    assert request.headers["connection"] == "close"
+    assert greeted == ["acme.example.com"]
+
+
+@both
+def test_the_certificate_has_to_be_of_the_name_not_of_the_address(
+    tls_org: Server,
+    ask: Ask,
+    caller: Flask,
+    names: Names,
+    certificate: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    list_as(caller, Listed(local_network=False))
+    names.known |= {"acme.example.com": [PUBLIC], "other.example.com": [PUBLIC]}
+    ask(at("acme.example.com", tls_org))
+    assert failure(ask, at("other.example.com", tls_org)).code == "<TLS>"
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    assert failure(ask, at("acme.example.com", tls_org)).code == "<TLS>"
+    assert len(tls_org.requests) == 1
+    shared = transport._trusting(str(certificate), None, certificate.stat().st_mtime_ns)
+    assert shared.check_hostname, "OpenSSL's own check is off for all calls"
+
+
+@both
+def test_a_host_of_the_internet_that_redirects_inside_is_not_followed(
+    start: Callable[..., Server],
+    tls_org: Server,
+    ask: Ask,
+    caller: Flask,
+    names: Names,
+    certificate: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inside = start()
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    list_as(caller, Listed(local_network=False))
+    names.known["acme.example.com"] = [PUBLIC]
+    where = f"Location: http://127.0.0.1:{inside.port}/".encode()
+    tls_org.script = [answer(b"", "307 Elsewhere", where)]
+    assert failure(ask, at("acme.example.com", tls_org)).code == "<HTTP 307>"
+    assert inside.connections == 0
+
+
+@both
+@pytest.mark.usefixtures("short_deadline")
+def test_the_bounds_hold_on_the_internet_too(
+    tls_org: Server,
+    ask: Ask,
+    caller: Flask,
+    names: Names,
+    certificate: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    list_as(caller, Listed(local_network=False))
+    names.known["acme.example.com"] = [PUBLIC]
+    ended = threading.Event()
+    tls_org.script = [answer(padded(LARGEST_ANSWER + 1)), drip(b"", b"H", ended)]
+    client = at("acme.example.com", tls_org)
+    assert failure(ask, client).code == "<too large>"
+    assert failure(ask, client).code == "<timeout>"
+    assert ended.wait(2), "the connection was left open"
+
+
+@both
+@pytest.mark.usefixtures("short_deadline")
+def test_a_filtered_look_up_that_hangs_is_cut_too(
+    tls_org: Server, ask: Ask, caller: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+
+    def slow(*_: Any, **_more: Any) -> Any:
+        go_on.wait(5)
+        raise socket.gaierror
+
+    list_as(caller, Listed(local_network=False))
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    began = time.monotonic()
+    error = failure(ask, at("acme.example.com", tls_org))
+    assert time.monotonic() - began < SOON + 0.5
+    assert (error.code, error.answer_lost) == ("<unreachable>", False)
+    go_on.set()
+
+
+@both
+def test_a_name_that_leads_nowhere_is_unreachable(
+    tls_org: Server, ask: Ask, caller: Flask, names: Names
+) -> None:
+    list_as(caller, Listed(local_network=False))
+    error = failure(ask, at("acme.invalid", tls_org))
+    assert (error.state, error.code) == (State.UNREACHABLE, "<unreachable>")
+    assert names.asked == ["acme.invalid"]
+
+
+@both
+@pytest.mark.parametrize(
+    ("host", "addresses"),
+    [("acme.example.com", [PUBLIC]), ("acme.invalid", None)],
+)
+def test_a_proxy_is_sent_the_name(
+    start: Callable[..., Server],
+    ask: Ask,
+    host: str,
+    addresses: list[str] | None,
+    caller: Flask,
+    names: Names,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    proxy = start()
+    proxy.script = [answer(b"", "502 Bad Gateway")]
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+    list_as(caller, Listed(local_network=False))
+    if addresses:
+        names.known[host] = addresses
+    error = failure(ask, at(host, proxy))
+    assert (error.code, error.answer_lost) == ("<unreachable>", False)
+    (request,) = proxy.requests
+    assert request.line.startswith(f"CONNECT {host}:{proxy.port} ")
+    assert request.body == b""
+
+
+@both
+def test_one_address_inside_is_enough_to_refuse_a_proxied_name(
+    start: Callable[..., Server],
+    ask: Ask,
+    caller: Flask,
+    names: Names,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    proxy = start()
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+    list_as(caller, Listed(local_network=False))
+    names.known["acme.example.com"] = [PUBLIC, "10.0.0.1"]
+    error = failure(ask, at("acme.example.com", proxy))
+    assert error.code == "<address refused>"
+    assert "10.0.0.1" in str(error)
+    assert proxy.connections == 0
+
+
+@both
+def test_a_site_of_the_local_network_is_called_there(
+    tls_org: Server,
+    ask: Ask,
+    caller: Flask,
+    names: Names,
+    certificate: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    list_as(caller, Listed(local_network=True))
+    names.known["acme.example.com"] = ["127.0.0.1"]
+    token = ask(at("acme.example.com", tls_org))
+    assert token.access_token == TOKEN["access_token"]
