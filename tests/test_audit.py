@@ -790,7 +790,8 @@ def test_a_database_without_the_tables_is_said_to_be_so(app: Flask) -> None:
 def shown(client: StrictClient, path: str) -> list[int]:
     """Return the ids on a page."""
     return [
-        int(row) for row in re.findall(r"<small>(\d+)</small>", client.get(path).text)
+        int(row)
+        for row in re.findall(r"<small>row (\d+)</small>", client.get(path).text)
     ]
 
 
