@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from sqlalchemy import Index, String, Text, insert, update
+from sqlalchemy import BigInteger, Index, Integer, String, Text, insert, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from database import Model, Moment, db, now
@@ -23,6 +23,8 @@ HASH_DIGITS = 64
 NO_HASH = "0" * HASH_DIGITS
 """What the first row names as the hash before it."""
 THE_HEAD = 1
+LONG = BigInteger().with_variant(Integer, "sqlite")
+"""A whole number of 64 bits: SQLite's INTEGER is one already."""
 
 
 class Event(StrEnum):
@@ -74,16 +76,16 @@ class AuditEvent(Model):
 
     __tablename__ = "audit_event"
 
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    id: Mapped[int] = mapped_column(LONG, primary_key=True, autoincrement=False)
     at: Mapped[datetime] = mapped_column(Moment)
     event: Mapped[str] = mapped_column(String(32))
     actor: Mapped[str] = mapped_column(String(LONGEST_TEXT))
-    actor_id: Mapped[int | None]
+    actor_id: Mapped[int | None] = mapped_column(LONG)
     address: Mapped[str] = mapped_column(String(LONGEST_TEXT))
     request_id: Mapped[str] = mapped_column(String(LONGEST_TEXT))
     subject_kind: Mapped[str] = mapped_column(String(LONGEST_TEXT))
     subject: Mapped[str] = mapped_column(String(LONGEST_TEXT))
-    subject_id: Mapped[int | None]
+    subject_id: Mapped[int | None] = mapped_column(LONG)
     detail: Mapped[str] = mapped_column(Text)
     previous_hash: Mapped[str] = mapped_column(String(HASH_DIGITS))
     hash: Mapped[str] = mapped_column(String(HASH_DIGITS), unique=True)
@@ -115,7 +117,7 @@ class AuditHead(Model):
     __tablename__ = "audit_head"
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    last_id: Mapped[int]
+    last_id: Mapped[int] = mapped_column(LONG)
     last_hash: Mapped[str] = mapped_column(String(HASH_DIGITS))
 
 

@@ -254,6 +254,17 @@ def test_a_database_that_is_not_there_is_said_to_be_so(app: Flask) -> None:
         assert "flask --app app db upgrade" in result.output
 
 
+def test_no_key_is_added_that_the_trail_cannot_take(app: Flask, key_file: Path) -> None:
+    before = key_file.read_text()
+    with app.app_context():
+        db.session.execute(db.text("DROP TABLE audit_head"))
+        db.session.commit()
+    result = run(app, "rotate")
+    assert result.exit_code == 1
+    assert "flask --app app db upgrade" in result.output
+    assert key_file.read_text() == before
+
+
 def test_keys_of_the_environment_are_changed_by_hand(
     app: Flask, key_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

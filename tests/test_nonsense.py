@@ -22,6 +22,7 @@ WORDS = st.one_of(
 )  # fmt: skip
 SITE_FIELDS = ["address", "local_network"]
 LIST_ARGUMENTS = ["q", "state", "sort", "after", "before", "last"]
+TRAIL_ARGUMENTS = ["event", "actor", "subject", "from", "to", "after", "before", "last"]
 CALLBACK_ARGUMENTS = ["state", "code", "error", "error_description", "iss"]
 ENOUGH = {200, 303, 400, 404, 405, 422}
 
@@ -39,6 +40,13 @@ def test_every_field_of_the_form_is_tried(app: Flask) -> None:
 @example(query={"q": "a\x00", "sort": "name", "after": "\x00"})
 def test_the_list(client: StrictClient, query: dict[str, str]) -> None:
     assert client.get("/", query_string=safe(query)).status_code == 200
+
+
+@given(query=st.dictionaries(st.sampled_from(TRAIL_ARGUMENTS), WORDS))
+@example(query={"from": "2026-02-30", "to": "0000-00-00"})
+def test_the_trail(client: StrictClient, query: dict[str, str]) -> None:
+    for path in ("/audit", "/audit.csv"):
+        assert client.get(path, query_string=safe(query)).status_code == 200
 
 
 @given(query=st.dictionaries(st.sampled_from(CALLBACK_ARGUMENTS), WORDS))

@@ -9,17 +9,20 @@ import pytest
 from flask import Flask
 from flask_migrate import check, downgrade, upgrade
 from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
 
+import audit
 from app import create_app
 from config import read_settings
-from database import db
-from models import ExternalApplication, PendingAuthorization
+from database import db, now
+from models import Event, ExternalApplication, PendingAuthorization
 from practice_org import CLIENT_ID, CONSUMER_SECRET
 from salesforce import State
 from sign_in import SIGN_IN
 from tests.conftest import StrictClient, add_application, browser_of, load
 from tests.servers import PracticeOrg
 from tests.test_applications import FORM, count
+from tests.test_audit import add_events, export, run_at_once, shown, trail, verify
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +117,79 @@ def test_a_login_is_consumed_once(app: Flask, client: StrictClient) -> None:
     for thread in threads:
         thread.join()
     assert sorted(taken) == [False, False, False, True]
+
+
+def test_eight_at_once_make_one_trail(app: Flask) -> None:
+    for number in range(2):
+        add_application(app, application_name=f"Acme {number}")
+
+    def edit(which: int) -> None:
+        for _ in range(25):
+            with app.app_context():
+                record = db.session.get_one(ExternalApplication, which % 2 + 1)
+                record.changed_at = now()
+                audit.record(Event.RECORD_EDITED, record)
+                db.session.commit()
+
+    run_at_once(8, edit)
+    assert [row.id for row in trail(app)] == list(range(1, 201))
+    assert "200 rows, the chain holds" in verify(app).output
+
+
+def test_the_trail_is_checked_while_it_grows(app: Flask) -> None:
+    add_events(app, 1_100)
+    stop = threading.Event()
+
+    def append(_: int) -> None:
+        while not stop.is_set():
+            add_events(app, 3)
+
+    def check_often(_: int) -> None:
+        try:
+            assert [verify(app).exit_code for _ in range(6)] == [0] * 6
+        finally:
+            stop.set()
+
+    run_at_once(3, lambda which: (append if which else check_often)(which))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE audit_event SET actor = 'eve' WHERE id = 2",
+        "DELETE FROM audit_event WHERE id = 2",
+        "TRUNCATE audit_event",
+    ],
+)
+def test_the_trail_cannot_be_changed(app: Flask, sql: str) -> None:
+    add_events(app, 3)
+    with app.app_context():
+        with pytest.raises(DBAPIError, match="The audit trail is only added to"):
+            db.session.execute(db.text(sql))
+        db.session.rollback()
+    assert len(trail(app)) == 3
+
+
+def test_who_takes_the_trigger_away_is_found_out(app: Flask) -> None:
+    add_events(app, 3)
+    with app.app_context():
+        for sql in (
+            "ALTER TABLE audit_event DISABLE TRIGGER ALL",
+            "UPDATE audit_event SET at = at + interval '1 microsecond' WHERE id = 2",
+        ):
+            db.session.execute(db.text(sql))
+        db.session.commit()
+    result = verify(app)
+    assert result.exit_code == 1
+    assert result.output.startswith("Row 2 was changed")
+
+
+def test_the_trail_is_shown_and_exported(app: Flask, client: StrictClient) -> None:
+    add_events(app, 60)
+    assert shown(client, "/audit?subject=ACME 1&to=9999-12-31")[-1] == 1
+    assert shown(client, "/audit?subject=%237&from=0001-01-01") == [7]
+    assert shown(client, "/audit?after=999999999999999999&actor=%") == []
+    assert len(export(client, "event=record_edited")) == 60
 
 
 def test_a_dead_server_gets_a_page_not_a_crash(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ branch_labels = None
 depends_on = None
 
 NO_HASH = "0" * 64
+LONG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 REFUSE = (
     "CREATE FUNCTION audit_event_refuse() RETURNS trigger LANGUAGE plpgsql AS $$"
@@ -29,16 +30,16 @@ REFUSE = (
 def upgrade() -> None:
     op.create_table(
         "audit_event",
-        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("id", LONG, autoincrement=False, nullable=False),
         sa.Column("at", sa.DateTime(), nullable=False),
         sa.Column("event", sa.String(length=32), nullable=False),
         sa.Column("actor", sa.String(length=255), nullable=False),
-        sa.Column("actor_id", sa.Integer(), nullable=True),
+        sa.Column("actor_id", LONG, nullable=True),
         sa.Column("address", sa.String(length=255), nullable=False),
         sa.Column("request_id", sa.String(length=255), nullable=False),
         sa.Column("subject_kind", sa.String(length=255), nullable=False),
         sa.Column("subject", sa.String(length=255), nullable=False),
-        sa.Column("subject_id", sa.Integer(), nullable=True),
+        sa.Column("subject_id", LONG, nullable=True),
         sa.Column("detail", sa.Text(), nullable=False),
         sa.Column("previous_hash", sa.String(length=64), nullable=False),
         sa.Column("hash", sa.String(length=64), nullable=False),
@@ -52,7 +53,7 @@ def upgrade() -> None:
     op.create_table(
         "audit_head",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("last_id", sa.Integer(), nullable=False),
+        sa.Column("last_id", LONG, nullable=False),
         sa.Column("last_hash", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_audit_head"),
     )
