@@ -27,7 +27,14 @@ from database import db, now
 from models import AuditEvent, AuditHead, Event, ExternalApplication
 from models.audit import NO_HASH, content_hash
 from practice_org import CLIENT_ID, CONSUMER_SECRET
-from tests.conftest import SECRET, StrictClient, add_application, load
+from tests.conftest import (
+    ADMIN,
+    SECRET,
+    StrictClient,
+    add_application,
+    browser_of,
+    load,
+)
 from tests.servers import ROOT, PracticeOrg
 from tests.test_applications import FORM, count, statements
 from tests.test_authorizations import (
@@ -111,7 +118,7 @@ def test_a_record_that_is_created_edited_and_deleted(
     for row in trail(app):
         subject = (row.subject_kind, row.subject, row.subject_id)
         assert subject == ("External Application", "Acme", 1)
-        assert (row.actor, row.actor_id, row.address) == ("", None, "127.0.0.1")
+        assert (row.actor, row.actor_id, row.address) == (ADMIN, 1, "127.0.0.1")
 
 
 def test_a_new_secret_is_recorded_by_its_label_alone(
@@ -285,8 +292,7 @@ def test_a_login_that_is_refused(
     app: Flask, client: StrictClient, practice: PracticeOrg
 ) -> None:
     url = practice.log_in(begin(client))
-    thief = app.test_client()
-    assert isinstance(thief, StrictClient)
+    thief = browser_of(app)
     assert come_back(thief, url).status_code == 400
     assert come_back(client, url).status_code == 400  # it was used up: nothing new
     (name, detail) = told(app)[-1]
@@ -325,8 +331,7 @@ def test_a_failure_that_a_newer_token_superseded(
 def test_a_record_that_is_deleted_while_its_org_is_asked(
     app: Flask, client: StrictClient, connected: PracticeOrg
 ) -> None:
-    other = app.test_client()
-    assert isinstance(other, StrictClient)
+    other = browser_of(app)
     with meanwhile(connected, lambda: client.submit(CLICK)):
         other.submit("/applications/1/delete")
     (deleted, _), (failed, detail) = told(app)[-2:]
@@ -412,7 +417,7 @@ def test_who_it_was(app: Flask, signed_in: bool) -> None:
 def test_a_secret_that_is_passed_by_mistake_is_replaced(app: Flask) -> None:
     with app.app_context():
         audit.record(
-            Event.LIMIT_HIT,
+            Event.SIGN_IN_FAILED,
             audit.Thing("Token", TOKEN),
             access_token="opaque-secret",
             note=f"it was {TOKEN} or opaque-secret",
@@ -429,9 +434,9 @@ def test_a_secret_that_is_passed_by_mistake_is_replaced(app: Flask) -> None:
 @pytest.mark.parametrize("long", ["x" * 5_000, "\U0001f600\x00\ud800" * 500])
 def test_a_long_detail_is_cut(app: Flask, long: str) -> None:
     with app.app_context():
-        audit.record(Event.LIMIT_HIT, None, **{f"n{at}": long for at in range(9)})
-        audit.record(Event.LIMIT_HIT, audit.Thing(long, long), fields=[long] * 9)
-        audit.record(Event.LIMIT_HIT, **{f"{at}{long}": 1 for at in range(9)})
+        audit.record(Event.SIGN_IN_FAILED, None, **{f"n{at}": long for at in range(9)})
+        audit.record(Event.SIGN_IN_FAILED, audit.Thing(long, long), fields=[long] * 9)
+        audit.record(Event.SIGN_IN_FAILED, **{f"{at}{long}": 1 for at in range(9)})
         db.session.commit()
     assert all(len(row.detail) <= 4_000 for row in trail(app))
     assert all(json.loads(row.detail) for row in trail(app))
@@ -820,7 +825,7 @@ def test_the_newest_come_first_fifty_a_page(app: Flask, client: StrictClient) ->
     assert shown(client, link(client, second, "Last")) == list(range(50, 0, -1))
     assert shown(client, link(client, third, "First")) == list(range(120, 70, -1))
     assert "Next</span>" in client.get(third).text
-    assert len(statements(client, second)) == 1
+    assert len(statements(client, second)) == 2  # the sign-in's, and its own
 
 
 def test_a_row_says_everything(app: Flask, client: StrictClient) -> None:

@@ -23,7 +23,7 @@ import logs
 from app import create_app
 from practice_org import CLIENT_ID, CONSUMER_SECRET
 from salesforce.redaction import LOGGED_FIELDS, SECRET_FIELDS, redact_log
-from tests.conftest import StrictClient, add_application
+from tests.conftest import StrictClient, add_application, browser_of
 from tests.servers import ROOT, PracticeOrg, free_port, process
 
 VALUE = "opaqueValue-4711-of-nobody-else"
@@ -510,8 +510,7 @@ def test_a_failure_shows_its_id_and_the_log_has_it(
     app: Flask, caplog: pytest.LogCaptureFixture
 ) -> None:
     app.add_url_rule("/fails/<token>", view_func=fails)
-    client = app.test_client()
-    assert isinstance(client, StrictClient)
+    client = browser_of(app)
     answer = super(StrictClient, client).open(f"/fails/access_token={VALUE}")
     request_id = answer.headers["X-Request-ID"]
     assert answer.status_code == 500
@@ -568,7 +567,7 @@ def test_a_failing_database_is_a_line_of_json_with_the_pages_id(
     port = free_port()
     arguments = ["-m", "gunicorn", f"--bind=127.0.0.1:{port}", "--log-level=error"]
     with process(*arguments, "app:create_app()", ports=(port,), env=instance):
-        page = requests.get(f"http://127.0.0.1:{port}/", timeout=10)
+        page = requests.get(f"http://127.0.0.1:{port}/welcome/x", timeout=10)
     out, err = capfd.readouterr()
     (line,) = [json.loads(line) for line in err.splitlines()]
     assert (page.status_code, out, line["level"]) == (503, "", "ERROR")

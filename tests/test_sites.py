@@ -20,7 +20,7 @@ from salesforce import (
     parse_domain,
     parse_origin,
 )
-from tests.conftest import StrictClient, add_application, add_site, load
+from tests.conftest import StrictClient, add_application, add_site, browser_of, load
 from tests.test_applications import FORM
 
 CUSTOM = "https://id.acme.example"
@@ -303,14 +303,13 @@ def test_a_form_from_elsewhere_is_refused(
 def test_a_race_for_a_site_ends_in_one_and_form_errors(app: Flask) -> None:
     start, codes = threading.Barrier(4), list[int]()
 
-    def create() -> None:
-        client = app.test_client()
-        assert isinstance(client, StrictClient)
+    def create(client: StrictClient) -> None:
         form = {"csrf_token": client.csrf(), "address": CUSTOM}
         start.wait()
         codes.append(client.post("/sites/new", data=form).status_code)
 
-    threads = [threading.Thread(target=create) for _ in range(4)]
+    browsers = [browser_of(app) for _ in range(4)]
+    threads = [threading.Thread(target=create, args=(one,)) for one in browsers]
     for thread in threads:
         thread.start()
     for thread in threads:
