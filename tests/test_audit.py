@@ -861,7 +861,7 @@ def several(app: Flask) -> None:
             [
                 (Event.SIGN_IN, "ada@example.com", "100% Acme"),
                 (Event.SIGN_OUT, "ada@example.com", "Zürich_7"),
-                (Event.SIGN_IN, "bob@example.com", "Acme 2"),
+                (Event.SIGN_IN, "bob@example.com", "Acme #2"),
             ],
             start=1,
         ):
