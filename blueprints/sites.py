@@ -5,15 +5,15 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from werkzeug.wrappers import Response
 
+import audit
 from database import db
 from forms import SiteForm
-from models import LARGEST_ID, ExternalApplication, RemoteSite
-from responses import SEE_OTHER
+from models import LARGEST_ID, Event, ExternalApplication, RemoteSite
+from responses import SEE_OTHER, UNPROCESSABLE
 from salesforce import origin_of
 
 blueprint = Blueprint("sites", __name__)
 
-UNPROCESSABLE = 422
 NOT_THERE = "There is no such Remote Site. It may have been deleted."
 View = str | Response | tuple[str, int]
 
@@ -60,6 +60,7 @@ def activate(site_id: int) -> View:
     """Switch it to what the button said, also where somebody else was faster."""
     site = _load(site_id)
     site.switch(active=request.form.get("active") == "yes")
+    audit.record(Event.SITE_EDITED, site, active=site.active)
     db.session.commit()
     flash(f"{site.origin} is switched {'on' if site.active else 'off'}.")
     return redirect(url_for(".index"), SEE_OTHER)
@@ -75,6 +76,7 @@ def delete(site_id: int) -> View:
     site = _load(site_id)
     flash(f"{site.origin} was deleted.")
     db.session.delete(site)
+    audit.record(Event.SITE_DELETED, site)
     db.session.commit()
     return redirect(url_for(".index"), SEE_OTHER)
 
@@ -105,14 +107,17 @@ def _is_local(url: str) -> bool:
 
 def _save(form: SiteForm, site: RemoteSite) -> bool:
     """Store the form; False where the database knows the address already."""
+    event = Event.SITE_EDITED if site.id else Event.SITE_CREATED
     form.apply_to(site)
     db.session.add(site)
     try:
-        db.session.commit()
+        db.session.flush()
     except IntegrityError:
         db.session.rollback()
         form.refuse_address()
         return False
+    audit.record(event, site, local_network=site.local_network)
+    db.session.commit()
     return True
 
 

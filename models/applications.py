@@ -34,7 +34,8 @@ from vault import Encrypted, Sealed, UnreadableSecret, seal
 LONGEST_TEXT = 255
 LONGEST_RESPONSE = 32_768
 """Characters of the Authorization Server Response that a record keeps."""
-LARGEST_ID = 2**63 - 1
+LARGEST_ID = 2**31 - 1
+"""What PostgreSQL's integer columns hold; a larger one is an error there."""
 ANOTHERS = "The stored refresh token is not known to be of the user who logged in."
 MOVED = (
     "The Salesforce Domain or the Client ID was changed: the stored token belongs to"

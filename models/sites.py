@@ -1,6 +1,7 @@
 """Remote Sites: the hosts that Orgdesk may call. It calls no other."""
 
 from datetime import datetime
+from typing import ClassVar
 
 from sqlalchemy import String, UniqueConstraint, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -20,6 +21,7 @@ class RemoteSite(Model):
     """
 
     __tablename__ = "remote_site"
+    audit_kind: ClassVar = "Remote Site"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     scheme: Mapped[str] = mapped_column(String(8))
@@ -35,6 +37,10 @@ class RemoteSite(Model):
         UniqueConstraint("scheme", "host", "port"),
         {"sqlite_autoincrement": True},
     )
+
+    @property
+    def audit_name(self) -> str:
+        return str(self.origin)
 
     @property
     def origin(self) -> Origin:

@@ -5,7 +5,7 @@ import json
 import secrets
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from flask_security import UserMixin, WebAuthnMixin
 from passlib.exc import UsedTokenError
@@ -42,7 +42,7 @@ class User(Model, UserMixin):
     """
 
     __tablename__ = "user_account"
-    audit_kind = "User"
+    audit_kind: ClassVar = "User"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     email: Mapped[str] = mapped_column(String(LONGEST_TEXT), unique=True)
