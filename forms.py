@@ -107,7 +107,8 @@ class InvitationForm(FlaskForm):  # type: ignore[misc]
         ],
     )
     role = SelectField(
-        "Role", choices=[(role.value, role.value.capitalize()) for role in Role]
+        "Role",
+        choices=[role.value for role in Role],
     )
 
     def validate_email(self, field: Field) -> None:

@@ -29,12 +29,11 @@ def show(application_id: int) -> str:
     if act not in ACTS or field not in application.SECRETS:
         raise BadRequest("There is no such secret.")
     value = application.reveal(field)
-    label = application.SECRETS[field]
-    audit.record(ACTS[act], application, secret=label)
+    audit.record(ACTS[act], application, secret=application.SECRETS[field])
     db.session.commit()
     region = "applications/_panel.html" if asked_by_htmx() else "applications/show.html"
-    shown = {"field": field, "label": label, "value": value, "copy": act == "copy"}
-    return render_template(region, revealed=shown, **panel_context(application))
+    revealed = {"field": field, "value": value, "to_copy": act == "copy"}
+    return render_template(region, revealed=revealed, **panel_context(application))
 
 
 @blueprint.post("/export")

@@ -109,7 +109,7 @@ class StrictClient(FlaskClient):
         if "<!doctype html>" in response.text:
             assert (house.seen["h1"], house.seen["title"]) == (1, 1)
 
-    def csrf(self, path: str = "/applications/new") -> str:
+    def csrf(self, path: str = "/account") -> str:
         """Return the CSRF token of a page, as a browser would send it back."""
         found = re.search(
             r'name="csrf_token"[^>]* value="([^"]+)"', self.get(path).text
