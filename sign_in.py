@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import qrcode
 import qrcode.image.svg
@@ -275,15 +275,20 @@ RECEIVERS: list[tuple[Any, Callable[..., None]]] = [
 
 
 class SignInForm(LoginForm):
-    """The library's form; an address that is no account's leaves a trace as well."""
+    """The library's form; what it refuses without a signal leaves a trace as well."""
 
     remember = None  # type: ignore[assignment]
 
     def validate(self, **kwargs: Any) -> bool:
         valid = bool(super().validate(**kwargs))
-        if not valid and self.user is None and self.email.data:
+        if valid or self.ifield is None:  # nobody was looked for
+            return valid
+        if self.user is None:
             audit.record(Event.SIGN_IN_FAILED, how="no such account")
-            db.session.commit()
+        elif self.user_authenticated:
+            user = cast("User", self.user)
+            audit.record(Event.SIGN_IN_FAILED, user, how="deactivated account")
+        db.session.commit()
         return valid
 
 
