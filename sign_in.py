@@ -293,27 +293,25 @@ class SignInForm(LoginForm):
 
 
 class Users(SQLAlchemyUserDatastore):
-    """Knows sign-ins as rows, and a user's recovery codes as one sealed value."""
+    """Knows that sign-ins are rows."""
 
     def set_uniquifier(self, user: Any, uniquifier: str | None = None) -> None:
         user.sign_out_everywhere()
 
-    def mf_delete_recovery_code(self, user: Any, idx: int) -> bool:
-        codes = user.mf_recovery_codes
-        del codes[idx]
-        user.mf_recovery_codes = codes
-        audit.record(Event.RECOVERY_CODE_USED, user, actor=user, left=len(codes))
-        return True
-
 
 class RecoveryCodes(MfRecoveryCodesUtil):
-    """The library's codes; a wrong one leaves a trace."""
+    """The library's codes; each is good once, and a wrong one leaves a trace."""
 
     def check_recovery_code(self, user: Any, code: str) -> bool:
-        right = bool(super().check_recovery_code(user, code))
-        if not right:
+        if not user.use_recovery_code(code):
             user.track_failed_authn("recovery code", tfa=True)
-        return right
+            return False
+        left = len(user.mf_recovery_codes)
+        audit.record(Event.RECOVERY_CODE_USED, user, actor=user, left=left)
+        return True
+
+    def delete_recovery_code(self, user: Any, code: str) -> bool:
+        return True  # the check has taken it
 
 
 class Passwords(PasswordUtil):
