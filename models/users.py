@@ -338,6 +338,7 @@ class Invitation(Model):
             cls.token_hash == token_hash(token),
             cls.used_at.is_(None),
             cls.expires_at > now(),
+            ~exists().where(User.id == cls.user_id, User.active.is_(False)),
         )
 
 
