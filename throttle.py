@@ -45,6 +45,7 @@ TOKENS = (
 LIMITS = {
     "security.login": TRIES,
     "security.verify": TRIES,
+    "security.change_password": TRIES,
     "security.two_factor_token_validation": TRIES,
     "security.mf_recovery": TRIES,
     "security.wan_signin_response": (
