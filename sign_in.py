@@ -58,14 +58,14 @@ JUDGED = 72
 """Characters that zxcvbn looks at; it refuses to judge more."""
 RECOVERY_CODES = 8
 
-OPEN = (
-    "login",
+STEPS = (
     "two_factor_token_validation",
     "tf_select",
     "mf_recovery",
     "wan_signin",
     "wan_signin_response",
 )
+OPEN = ("login", *STEPS)
 """Pages of Flask-Security that come before or within signing in."""
 OWN = (
     "logout",
