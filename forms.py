@@ -29,6 +29,8 @@ from salesforce import (
 
 FILLERS = "\u115f\u1160\u2800\u3164\uffa0"
 """Letters that are drawn as nothing."""
+ROLES: Any = [role.value for role in Role]
+"""Untyped, because the stubs want pairs, which WTForms wants no more."""
 UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 JOINERS = "\u200c\u200d"
 """Scripts and emoji need these two, which cannot be seen either."""
@@ -66,7 +68,10 @@ def visible(form: FlaskForm, field: Field) -> None:
 
 
 class WelcomeForm(FlaskForm):  # type: ignore[misc]
-    """What a one-time link asks for: a password, and whose it is to be."""
+    """What a one-time link asks for: a password, and whose it is to be.
+
+    Who was `invited` by an address has that one, whatever is sent for it.
+    """
 
     email = StringField(
         "E-mail address",
@@ -79,6 +84,10 @@ class WelcomeForm(FlaskForm):  # type: ignore[misc]
     password = PasswordField(
         "Password", validators=[DataRequired("Choose a password.")]
     )
+
+    def __init__(self, invited: str | None) -> None:
+        super().__init__()
+        self.email.data = invited or self.email.data
 
     def validate_email(self, field: Field) -> None:
         try:
@@ -108,7 +117,7 @@ class InvitationForm(FlaskForm):  # type: ignore[misc]
     )
     role = SelectField(
         "Role",
-        choices=[role.value for role in Role],
+        choices=ROLES,
     )
 
     def validate_email(self, field: Field) -> None:

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
-from flask import Flask, abort, current_app, request
+from flask import Flask, abort, current_app, request, url_for
 from flask_login import current_user
 from werkzeug.wrappers import Response
 
 import sign_in
 from models import Role
+from responses import leave_for
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -51,7 +52,9 @@ def mark_pages_of_others(app: Flask) -> None:
     for endpoint, view in app.view_functions.items():
         blueprint, _, name = endpoint.rpartition(".")
         if endpoint == "static" or (blueprint == "security" and name in sign_in.OPEN):
-            app.view_functions[endpoint] = open_to_all(_own(view))
+            own = open_to_all(_own(view))
+            own.a_step = name in sign_in.STEPS  # type: ignore[attr-defined]
+            app.view_functions[endpoint] = own
         elif blueprint == "security" and name in sign_in.OWN:
             app.view_functions[endpoint] = needs(Role.VIEWER)(_own(view))
 
@@ -72,7 +75,7 @@ def _let_in() -> Response | None:
         return None
     needed = getattr(view, "needs", Role.ADMIN)
     if needed is None:
-        return None
+        return _not_twice(view) if current_user.is_authenticated else None
     if not current_user.is_authenticated:
         return sign_in.to_sign_in()
     if not current_user.may(needed):
@@ -83,4 +86,15 @@ def _let_in() -> Response | None:
         )
     if getattr(view, "fresh", False) and request.method == "POST":
         return None if sign_in.is_fresh() else sign_in.to_confirmation()
+    return None
+
+
+def _not_twice(view: Callable[..., Any]) -> Response | None:
+    """Lead who is signed in away from the steps of signing in.
+
+    Flask-Security would take a look at the code's page for an attack and sign
+    them out, which a link on any site could bring about.
+    """
+    if getattr(view, "a_step", False):
+        return leave_for(url_for("applications.index"))
     return None

@@ -58,14 +58,14 @@ JUDGED = 72
 """Characters that zxcvbn looks at; it refuses to judge more."""
 RECOVERY_CODES = 8
 
-OPEN = (
-    "login",
+STEPS = (
     "two_factor_token_validation",
     "tf_select",
     "mf_recovery",
     "wan_signin",
     "wan_signin_response",
 )
+OPEN = ("login", *STEPS)
 """Pages of Flask-Security that come before or within signing in."""
 OWN = (
     "logout",
@@ -231,7 +231,9 @@ def _load_user(uniquifier: str) -> User | None:
 def _signed_in(_: Flask, user: User, authn_via: list[str] | None, **__: Any) -> None:
     browser = request.user_agent.string
     session[SIGN_IN] = SignIn.begin(user, request.remote_addr or "", browser)
-    audit.record(Event.SIGN_IN, user, actor=user, how=", ".join(authn_via or ["code"]))
+    audit.record(
+        Event.SIGN_IN, user, actor=user, how=", ".join(authn_via or ["second factor"])
+    )
     db.session.commit()
 
 

@@ -26,7 +26,7 @@ def accept(token: str) -> View:
     invitation = Invitation.find(token)
     if invitation is None:
         return render_template("invitations/over.html"), GONE
-    form = WelcomeForm(email=invitation.email)
+    form = WelcomeForm(invitation.email)
     if form.validate_on_submit():
         return _welcome(token, form)
     page = render_template(

@@ -20,6 +20,7 @@ from requests_oauthlib import OAuth2Session
 from salesforce.answers import TokenAnswer, read_token_answer
 from salesforce.errors import SalesforceError, address_refused, no_remote_site
 from salesforce.hosts import SalesforceDomain
+from salesforce.redaction import at_hand
 from salesforce.states import State
 from salesforce.transport import (
     ADAPTER,
@@ -144,7 +145,8 @@ class _Session(OAuth2Session):
     def ask(self, send: Callable[[str], object]) -> TokenAnswer:
         """Let the library `send` its request; return what `_read` read."""
         try:
-            send(_for_the_library(self._endpoint))
+            with at_hand(self._secrets):
+                send(_for_the_library(self._endpoint))
         except NoAnswer as failure:
             raise _no_answer(failure, self._endpoint) from None
         assert self._answer is not None

@@ -5,6 +5,8 @@ import html
 import json
 import re
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from urllib.parse import quote, quote_plus
 
 SECRET_FIELDS = frozenset(
@@ -101,6 +103,7 @@ IN_QUOTES = {
     mark: re.compile(rf"[^{mark}\\]*+(?:\\.[^{mark}\\]*+)*+", re.DOTALL)
     for mark in "\"'"
 }
+_at_hand: ContextVar[frozenset[str]] = ContextVar("at_hand", default=frozenset())
 SHORTEST_SECRET = 6
 """Shorter strings are replaced nowhere: they would be found in plain words."""
 
@@ -128,13 +131,26 @@ def redact(text: str, secrets: Collection[str]) -> str:
     return TOKEN_SHAPES.sub(lambda found: _mark(found[0]), text)
 
 
+@contextmanager
+def at_hand(secrets: Collection[str]) -> Iterator[None]:
+    """Keep these secrets out of whatever is logged within, also under other names.
+
+    An org may send back what it was sent, and a library may log the answer.
+    """
+    before = _at_hand.set(frozenset(secrets))
+    try:
+        yield
+    finally:
+        _at_hand.reset(before)
+
+
 def redact_log(text: str) -> str:
     """Return `text`, of which nothing is known, fit for a log.
 
     Where it cannot be told how far a secret goes, too much is taken out. It
     takes time in proportion to the text's length, whatever stands in it.
     """
-    text = SCHEME.sub(_hide_credentials, redact(text, ()))
+    text = SCHEME.sub(_hide_credentials, redact(text, _at_hand.get()))
     pieces, at = [], 0
     while found := FIELD.search(text, at):
         while inner := FIELD.match(text, found.end()):  # a name where a value is due

@@ -1,7 +1,7 @@
 """One login is one token request: for fifty at once, and for a thief."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qs, urlsplit
 
@@ -10,10 +10,18 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from database import db
-from models import ExternalApplication
+from models import ExternalApplication, Role
 from practice_org import CLIENT_ID, CONSUMER_SECRET
 from salesforce import State
-from tests.conftest import OWN_CALLBACK, StrictClient, add_application, load
+from tests.conftest import (
+    ADMIN,
+    OWN_CALLBACK,
+    PASSWORD,
+    StrictClient,
+    add_application,
+    browser_of,
+    load,
+)
 from tests.servers import PracticeOrg, practice_org
 
 AT_ONCE = 50
@@ -91,18 +99,57 @@ def test_fifty_callbacks_with_one_state_are_one_token_request(
         assert token.reveal().startswith("00D000000000001!")
 
 
-def test_a_stolen_callback_is_worth_nothing_in_another_browser(
-    app: Flask, client: StrictClient, org: PracticeOrg
+def another_browser(app: Flask, _: StrictClient) -> StrictClient:
+    return browser_of(app)
+
+
+def another_user(app: Flask, _: StrictClient) -> StrictClient:
+    return browser_of(app, "operator@orgdesk.example", Role.OPERATOR)
+
+
+def after_signing_out(app: Flask, client: StrictClient) -> StrictClient:
+    client.submit("/sign-out")
+    return client
+
+
+def after_signing_in_anew(app: Flask, client: StrictClient) -> StrictClient:
+    """In the very browser, by the very user, who signed out in between."""
+    client.submit("/sign-out")
+    form = {"email": ADMIN, "password": PASSWORD, "csrf_token": client.csrf("/sign-in")}
+    assert client.post("/sign-in", data=form).location == "/"
+    return client
+
+
+def a_stranger(app: Flask, _: StrictClient) -> StrictClient:
+    client = app.test_client()
+    assert isinstance(client, StrictClient)
+    return client
+
+
+@pytest.mark.parametrize(
+    ("thief", "status"),
+    [
+        (another_browser, 400),
+        (another_user, 400),
+        (after_signing_in_anew, 400),
+        (after_signing_out, 303),
+        (a_stranger, 303),
+    ],
+)
+def test_a_stolen_callback_is_worth_nothing(
+    app: Flask,
+    client: StrictClient,
+    org: PracticeOrg,
+    thief: Callable[[Flask, StrictClient], StrictClient],
+    status: int,
 ) -> None:
     path = callback(org.log_in(begin(client)))
     asked = len(org.token_requests)
-    thief = twin(app, client)
-    with thief.session_transaction() as session:  # signed in, in a browser of its own
-        session.pop("browser")
+    browser = thief(app, client)
     for _ in range(2):
-        assert thief.get(path).status_code == 400
-    thief.get("/applications/1")
-    assert thief.get(path).status_code == 400
+        answer = browser.get(path)
+        assert answer.status_code == status
+        assert answer.location in (None, "/sign-in?next=/")
     assert len(org.token_requests) == asked
     assert_nothing_is_stored(app)
     assert load(app, 1).oauth_code is None
@@ -112,10 +159,7 @@ def test_a_stolen_code_does_not_go_with_another_login(
     app: Flask, client: StrictClient, org: PracticeOrg
 ) -> None:
     stolen = parse_qs(urlsplit(org.log_in(begin(client))).query)["code"][0]
-    thief = twin(app, client)
-    with thief.session_transaction() as session:
-        session.pop("browser")
-    thief.get("/applications/1")
+    thief = another_user(app, client)
     own = parse_qs(urlsplit(begin(thief)).query)["state"][0]
     thief.get("/callback", query_string={"state": own, "code": stolen})
     assert_nothing_is_stored(app)
