@@ -1,6 +1,7 @@
 """Limits: how often one may try, by address and by account."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from flask import Flask, request, session
@@ -8,6 +9,8 @@ from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 from flask_login import current_user
 from werkzeug.wrappers import Response
+
+import users
 
 SENTENCE = "Too many tries. Wait a few minutes, then try again."
 
@@ -18,8 +21,15 @@ def _account() -> str:
     What is typed counts at the sign-in alone: later it would be a way out.
     """
     if request.endpoint == "security.login":
-        return f"account {request.form.get('email', '').strip().lower()}"
+        return f"account {_spelt_once(request.form.get('email', ''))}"
     return f"account {getattr(current_user, 'email', session.get('tf_user_id'))}"
+
+
+def _spelt_once(email: str) -> str:
+    """Return the one spelling of all that lead to the same account."""
+    with suppress(ValueError):
+        return users.normalized(email)
+    return email.strip().lower()
 
 
 def _failed(response: Response) -> bool:
@@ -37,10 +47,13 @@ class Limit(NamedTuple):
 
 
 TRIES = (
+    # Failures are counted when they are answered; this holds for many at once.
+    Limit("all tries", "60 per minute", get_remote_address),
+    Limit("all tries", "60 per minute", _account),
     Limit("tries", "10 per minute; 60 per hour", get_remote_address, _failed),
     Limit("tries", "10 per 5 minutes; 40 per day", _account, _failed),
 )
-"""Failed sign-ins: from one address, and to one account from anywhere."""
+"""Sign-ins, and failed ones: from one address, and to one account from anywhere."""
 TOKENS = (
     Limit("tokens", "120 per minute", get_remote_address),
     Limit("tokens", "120 per minute", _account),
