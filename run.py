@@ -45,6 +45,7 @@ STOP_TIMEOUT = 10
 
 def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    os.umask(0o077)  # the database is for its owner alone
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)
     processes: list[subprocess.Popen[bytes]] = []

@@ -239,6 +239,8 @@ def _signed_in(_: Flask, user: User, authn_via: list[str] | None, **__: Any) -> 
     if not user.active:
         session.clear()
         abort(403, "This account is deactivated.")
+    if before := current_sign_in():
+        before.end()
     login = {name: session[name] for name in OF_A_LOGIN if name in session}
     session.clear()
     g.pop("csrf_token", None)

@@ -1,7 +1,6 @@
 """Limits: how often one may try, by address and by account."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from flask import Flask, request, session
@@ -12,6 +11,7 @@ from werkzeug.wrappers import Response
 
 import users
 
+EXTENSION = "orgdesk_limiter"
 SENTENCE = "Too many tries. Wait a few minutes, then try again."
 
 
@@ -21,15 +21,17 @@ def _account() -> str:
     What is typed counts at the sign-in alone: later it would be a way out.
     """
     if request.endpoint == "security.login":
-        return f"account {_spelt_once(request.form.get('email', ''))}"
+        return f"account {_typed()}"
     return f"account {getattr(current_user, 'email', session.get('tf_user_id'))}"
 
 
-def _spelt_once(email: str) -> str:
-    """Return the one spelling of all that lead to the same account."""
-    with suppress(ValueError):
-        return users.normalized(email)
-    return email.strip().lower()
+def _typed() -> str:
+    """Return the typed address as it is looked up: however spelt, it counts once."""
+    typed = request.form.get("email", "").strip()
+    try:
+        return users.normalized(typed)
+    except ValueError:
+        return typed.lower()
 
 
 def _failed(response: Response) -> bool:
@@ -83,6 +85,7 @@ def init_app(app: Flask, storage_url: str) -> None:
         RATELIMIT_HEADERS_ENABLED=True,  # Retry-After
     )
     limiter = Limiter(get_remote_address, app=app)
+    app.extensions[EXTENSION] = limiter  # nobody else holds it when it is off
     for endpoint, limits in LIMITS.items():
         view: Callable[..., Any] = app.view_functions[endpoint]
         for limit in limits:

@@ -229,6 +229,14 @@ def test_four_who_use_a_link_at_once_are_one_user(
     assert names(app).count("invitation_accepted") == 1
 
 
+def test_four_who_use_a_new_link_at_once_are_in_once(
+    app: Flask, client: StrictClient
+) -> None:
+    browser_of(app, ADA, Role.VIEWER)
+    link = link_in(client.submit("/users/2/link"))
+    assert together(app, link) == [303, 410, 410, 410]
+
+
 # --- the first admin -------------------------------------------------------
 
 
