@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import qrcode
 import qrcode.image.svg
@@ -275,40 +275,43 @@ RECEIVERS: list[tuple[Any, Callable[..., None]]] = [
 
 
 class SignInForm(LoginForm):
-    """The library's form; an address that is no account's leaves a trace as well."""
+    """The library's form; what it refuses without a signal leaves a trace as well."""
 
     remember = None  # type: ignore[assignment]
 
     def validate(self, **kwargs: Any) -> bool:
         valid = bool(super().validate(**kwargs))
-        if not valid and self.user is None and self.email.data:
+        if valid or self.ifield is None:  # nobody was looked for
+            return valid
+        if self.user is None:
             audit.record(Event.SIGN_IN_FAILED, how="no such account")
-            db.session.commit()
+        elif self.user_authenticated:
+            user = cast("User", self.user)
+            audit.record(Event.SIGN_IN_FAILED, user, how="deactivated account")
+        db.session.commit()
         return valid
 
 
 class Users(SQLAlchemyUserDatastore):
-    """Knows sign-ins as rows, and a user's recovery codes as one sealed value."""
+    """Knows that sign-ins are rows."""
 
     def set_uniquifier(self, user: Any, uniquifier: str | None = None) -> None:
         user.sign_out_everywhere()
 
-    def mf_delete_recovery_code(self, user: Any, idx: int) -> bool:
-        codes = user.mf_recovery_codes
-        del codes[idx]
-        user.mf_recovery_codes = codes
-        audit.record(Event.RECOVERY_CODE_USED, user, actor=user, left=len(codes))
-        return True
-
 
 class RecoveryCodes(MfRecoveryCodesUtil):
-    """The library's codes; a wrong one leaves a trace."""
+    """The library's codes; each is good once, and a wrong one leaves a trace."""
 
     def check_recovery_code(self, user: Any, code: str) -> bool:
-        right = bool(super().check_recovery_code(user, code))
-        if not right:
+        if not user.use_recovery_code(code):
             user.track_failed_authn("recovery code", tfa=True)
-        return right
+            return False
+        left = len(user.mf_recovery_codes)
+        audit.record(Event.RECOVERY_CODE_USED, user, actor=user, left=left)
+        return True
+
+    def delete_recovery_code(self, user: Any, code: str) -> bool:
+        return True  # the check has taken it
 
 
 class Passwords(PasswordUtil):

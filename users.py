@@ -77,10 +77,10 @@ def accept(token: str, email: str, password: str) -> User | None:
     user = invitation.user or User(
         email=invitation.email or normalized(email), role=invitation.role
     )
-    db.session.add(user)
-    user.start_afresh(hash_password(password))
-    audit.record(Event.INVITATION_ACCEPTED, user, actor=user, role=user.role)
     try:
+        db.session.add(user)
+        user.start_afresh(hash_password(password))
+        audit.record(Event.INVITATION_ACCEPTED, user, actor=user, role=user.role)
         db.session.commit()
     except IntegrityError:  # the address became a user's by another link
         db.session.rollback()

