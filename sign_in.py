@@ -231,7 +231,9 @@ def _load_user(uniquifier: str) -> User | None:
 def _signed_in(_: Flask, user: User, authn_via: list[str] | None, **__: Any) -> None:
     browser = request.user_agent.string
     session[SIGN_IN] = SignIn.begin(user, request.remote_addr or "", browser)
-    audit.record(Event.SIGN_IN, user, actor=user, how=", ".join(authn_via or ["code"]))
+    audit.record(
+        Event.SIGN_IN, user, actor=user, how=", ".join(authn_via or ["second factor"])
+    )
     db.session.commit()
 
 

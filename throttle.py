@@ -13,10 +13,13 @@ SENTENCE = "Too many tries. Wait a few minutes, then try again."
 
 
 def _account() -> str:
-    """Name the account that a try is for, whether or not there is one."""
-    typed = request.form.get("email", "").strip().lower()
-    known = getattr(current_user, "email", "")
-    return f"account {typed or known or session.get('tf_user_id', '')}"
+    """Name the account that a try is for, whether or not there is one.
+
+    What is typed counts at the sign-in alone: later it would be a way out.
+    """
+    if request.endpoint == "security.login":
+        return f"account {request.form.get('email', '').strip().lower()}"
+    return f"account {getattr(current_user, 'email', session.get('tf_user_id'))}"
 
 
 def _failed(response: Response) -> bool:
@@ -45,6 +48,7 @@ TOKENS = (
 LIMITS = {
     "security.login": TRIES,
     "security.verify": TRIES,
+    "security.change_password": TRIES,
     "security.two_factor_token_validation": TRIES,
     "security.mf_recovery": TRIES,
     "security.wan_signin_response": (

@@ -9,7 +9,17 @@ from typing import Any, ClassVar
 
 from flask_security import UserMixin, WebAuthnMixin
 from passlib.exc import UsedTokenError
-from sqlalchemy import JSON, Enum, ForeignKey, String, exists, func, select, update
+from sqlalchemy import (
+    JSON,
+    Enum,
+    ForeignKey,
+    String,
+    delete,
+    exists,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Mapped, joinedload, mapped_column, relationship
 
@@ -207,6 +217,8 @@ class SignIn(Model):
     IDLE = timedelta(hours=4)
     """Without a request for this long, it ends."""
     LONGEST = timedelta(hours=24)
+    KEPT = timedelta(days=90)
+    """How long it can be told that there was one."""
     NOTED_EVERY = timedelta(minutes=5)
     """How often a request is noted, so that not each page view writes."""
 
@@ -229,6 +241,7 @@ class SignIn(Model):
     def begin(cls, user: User, address: str, browser: str) -> str:
         """Note a browser that has just signed in; return its token."""
         token = secrets.token_urlsafe(TOKEN_BYTES)
+        db.session.execute(delete(cls).where(cls.created_at < now() - cls.KEPT))
         sign_in = cls(
             token_hash=token_hash(token),
             user=user,

@@ -1,11 +1,13 @@
 """Take the README's screenshot from the running app: `make screenshots`."""
 
 import tempfile
+import time
+from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
 from tests.browser import chromium
-from tests.servers import ROOT, process
+from tests.servers import ADMIN, ROOT, link_in, process
 
 ADDRESS = "http://localhost:8000"
 SIZE = {"width": 1100, "height": 860}
@@ -13,17 +15,30 @@ SIZE = {"width": 1100, "height": 860}
 
 def main() -> None:
     env = {"ORGDESK_INSTANCE": tempfile.mkdtemp()}
+    said = Path(env["ORGDESK_INSTANCE"]) / "stdout"
     with (
-        process("run.py", ports=(8000, 8001), env=env),
+        said.open("w") as stdout,
+        process("run.py", ports=(8000, 8001), env=env, stdout=stdout),
         sync_playwright() as playwright,
     ):
+        while "Ctrl-C" not in said.read_text():
+            time.sleep(0.05)
         browser = playwright.chromium.launch(
             executable_path=chromium.find(), args=["--no-sandbox"]
         )
         page = browser.new_page(base_url=ADDRESS, viewport=SIZE)
+        come_in(page, link_in(said.read_text()))
         connect(page)
         page.screenshot(path=ROOT / "docs" / "record.png")
         browser.close()
+
+
+def come_in(page: Page, link: str) -> None:
+    page.goto(link)
+    page.get_by_label("E-mail address").fill(ADMIN["email"])
+    page.get_by_label("Password").fill(ADMIN["password"])
+    page.get_by_role("button", name="Make the first admin").click()
+    page.get_by_text("You are signed in").wait_for()
 
 
 def connect(page: Page) -> None:
