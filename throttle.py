@@ -9,6 +9,8 @@ from flask_limiter.util import get_remote_address
 from flask_login import current_user
 from werkzeug.wrappers import Response
 
+import users
+
 SENTENCE = "Too many tries. Wait a few minutes, then try again."
 
 
@@ -18,8 +20,17 @@ def _account() -> str:
     What is typed counts at the sign-in alone: later it would be a way out.
     """
     if request.endpoint == "security.login":
-        return f"account {request.form.get('email', '').strip().lower()}"
+        return f"account {_typed()}"
     return f"account {getattr(current_user, 'email', session.get('tf_user_id'))}"
+
+
+def _typed() -> str:
+    """Return the typed address as it is looked up: however spelt, it counts once."""
+    typed = request.form.get("email", "").strip()
+    try:
+        return users.normalized(typed)
+    except ValueError:
+        return typed.lower()
 
 
 def _failed(response: Response) -> bool:

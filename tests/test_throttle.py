@@ -16,6 +16,7 @@ from tests.conftest import ADMIN, PASSWORD, StrictClient, add_user
 from tests.test_audit import told
 from tests.test_sign_in import (
     ADA,
+    CONFIRM,
     confirm,
     fill,
     make_codes,
@@ -129,6 +130,30 @@ def test_a_confirmation_counts_for_its_account(
         assert confirm(client, password=WRONG).status_code == 200
     assert confirm(client).status_code == 429
     assert knock(stranger_of(app), password=PASSWORD).status_code == 429
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    ["admin@ｏrgdesk.example", "admin@orgdesk。example", "ADMIN@ORGDESK.ⓔxample"],
+)
+def test_an_account_that_is_spelt_otherwise_is_the_same(
+    app: Flask, stranger: StrictClient, spelling: str
+) -> None:
+    assert knock(stranger_of(app), spelling, PASSWORD).location == "/"
+    for which in range(TRIES):
+        knock(stranger, spelling, address=elsewhere(which))
+    assert knock(stranger, ADMIN, address=elsewhere(TRIES)).status_code == 429
+
+
+@pytest.mark.parametrize("page", [CONFIRM, "/account/password"])
+def test_no_address_that_is_sent_with_it_resets_the_count(
+    client: StrictClient, page: str
+) -> None:
+    codes = [
+        fill(client, page, password=WRONG, email=somebody(which)).status_code
+        for which in range(TRIES + 1)
+    ]
+    assert codes == [200] * TRIES + [429]
 
 
 @pytest.mark.parametrize("send", [type_code, type_recovery_code])
