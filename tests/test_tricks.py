@@ -69,7 +69,7 @@ def test_ones_own_app_is_no_second_factor_of_anothers_password(
     fill(elsewhere, "/account", "/account/sign-out-everywhere")
     token = stranger.csrf("/sign-in")
     form = {"code": own.generate().token, "csrf_token": token}
-    assert stranger.post("/sign-in/code", data=form).status_code == 303
+    assert stranger.post("/sign-in/code", data=form).location == "/sign-in"
     assert not is_in(stranger)
 
 
@@ -237,7 +237,7 @@ def test_a_password_longer_than_any_is_wrong(
     assert told(app)[-1][0] == "sign_in_failed"
 
 
-@pytest.mark.parametrize("body", [[1], "x", None, {"email": ADMIN}])
+@pytest.mark.parametrize("body", [[1], "x", {"email": ADMIN}])
 def test_json_is_no_form(stranger: StrictClient, body: Any) -> None:
     assert stranger.post("/sign-in", json=body).status_code == 415
     assert stranger.get("/", json=body).status_code == 415
