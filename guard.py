@@ -56,7 +56,10 @@ def mark_pages_of_others(app: Flask) -> None:
             own.a_step = name in sign_in.STEPS  # type: ignore[attr-defined]
             app.view_functions[endpoint] = own
         elif blueprint == "security" and name in sign_in.OWN:
-            app.view_functions[endpoint] = needs(Role.VIEWER)(_own(view))
+            own = needs(Role.VIEWER)(_own(view))
+            app.view_functions[endpoint] = (
+                fresh(own) if name in sign_in.FRESH_ONLY else own
+            )
 
 
 def _own(view: Callable[..., Any]) -> Callable[..., Any]:
@@ -70,12 +73,16 @@ def _own(view: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _let_in() -> Response | None:
+    if request.is_json:
+        abort(415, "Orgdesk takes forms.")  # Flask-Security would read it as one
     view = current_app.view_functions.get(request.endpoint or "")
     if view is None:  # there is no such page, as the error page will say
         return None
     needed = getattr(view, "needs", Role.ADMIN)
+    if getattr(view, "a_step", False):
+        return _step()
     if needed is None:
-        return _not_twice(view) if current_user.is_authenticated else None
+        return None
     if not current_user.is_authenticated:
         return sign_in.to_sign_in()
     if not current_user.may(needed):
@@ -89,12 +96,12 @@ def _let_in() -> Response | None:
     return None
 
 
-def _not_twice(view: Callable[..., Any]) -> Response | None:
-    """Lead who is signed in away from the steps of signing in.
+def _step() -> Response | None:
+    """Let in who is half-way signed in, and lead away who is signed in.
 
     Flask-Security would take a look at the code's page for an attack and sign
     them out, which a link on any site could bring about.
     """
-    if getattr(view, "a_step", False):
+    if current_user.is_authenticated:
         return leave_for(url_for("applications.index"))
-    return None
+    return sign_in.start_again_if_stale()

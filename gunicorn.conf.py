@@ -12,3 +12,5 @@ forwarded_allow_ips = ""
 # logs.py gives the workers' error log its form. An access log, if it is asked for
 # with --access-logfile, is redacted there as well.
 control_socket_disable = True
+umask = 0o077
+"""What it makes, the database file too, is for its owner alone."""

@@ -45,6 +45,7 @@ STOP_TIMEOUT = 10
 
 def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    os.umask(0o077)  # the database is for its owner alone
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)
     processes: list[subprocess.Popen[bytes]] = []
@@ -122,26 +123,31 @@ def _prepare(settings: Settings) -> str | None:
     """
     with create_app().app_context():
         upgrade()
-        today = {
-            "salesforce_domain": _practice_address(settings),
-            "callback_url": _callback_url(settings),
-        }
         application = db.session.scalar(
             select(ExternalApplication).where(
                 ExternalApplication.client_id == CLIENT_ID,
                 ExternalApplication.salesforce_domain.startswith(PRACTICE_ORIGIN),
             )
         )
-        if application is None and not _is_new(settings):
-            return None
-        _list(_practice_address(settings), application)
-        if application is None:
-            _describe(ExternalApplication(), PRACTICE_RECORD | today)
-        elif not today.items() <= application.description().items():
-            kept = application.description() | {"consumer_secret": ""}
-            _describe(application, kept | today)
+        if application is not None or _is_new(settings):
+            _prepare_practice(settings, application)
         token = users.invite_first_admin()
         return token and users.link(token)
+
+
+def _prepare_practice(
+    settings: Settings, application: ExternalApplication | None
+) -> None:
+    today = {
+        "salesforce_domain": _practice_address(settings),
+        "callback_url": _callback_url(settings),
+    }
+    _list(_practice_address(settings), application)
+    if application is None:
+        _describe(ExternalApplication(), PRACTICE_RECORD | today)
+    elif not today.items() <= application.description().items():
+        kept = application.description() | {"consumer_secret": ""}
+        _describe(application, kept | today)
 
 
 def _list(address: str, moved: ExternalApplication | None) -> None:
@@ -155,6 +161,7 @@ def _list(address: str, moved: ExternalApplication | None) -> None:
         site = former or RemoteSite()
         site.describe(origin, local_network=True)
         db.session.add(site)
+        audit.record(Event.SITE_EDITED if former else Event.SITE_CREATED, site)
         db.session.commit()
 
 

@@ -1,62 +1,50 @@
 """Sign-in: Flask-Security, set up for Orgdesk.
 
-It brings passwords (argon2), authenticator codes, passkeys and recovery codes.
 Ours is what it leaves to the app: browsers that are signed in are rows, so
-that signing out ends a cookie for good; a code counts once; and every coming,
-going and failing leaves an audit row.
+that signing out ends a cookie for good, and every coming, going and failing
+leaves an audit row.
 """
 
 import secrets
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, cast
+from functools import wraps
+from typing import Any
 
-import qrcode
-import qrcode.image.svg
-from flask import Flask, current_app, g, request, session, url_for
-from flask_login import user_logged_out
+from flask import Flask, abort, current_app, flash, g, request, session, url_for
 from flask_security import (
-    LoginForm,
-    MfRecoveryCodesUtil,
-    PasswordUtil,
     RoleMixin,
     Security,
-    SQLAlchemyUserDatastore,
-    Totp,
-    WebauthnUtil,
     password_changed,
     tf_disabled,
     tf_profile_changed,
     user_authenticated,
     user_failed_authn,
 )
-from flask_security.signals import wan_deleted, wan_registered
+from flask_security.signals import wan_registered
+from flask_security.tf_plugin import tf_clean_session
 from flask_security.utils import check_and_update_authn_fresh, set_request_attr
-from markupsafe import Markup
-from passlib.totp import TotpMatch
-from webauthn.helpers.structs import (
-    AuthenticatorSelectionCriteria,
-    ResidentKeyRequirement,
-    UserVerificationRequirement,
-)
 from werkzeug.wrappers import Response
 
 import audit
+import factors
 from database import db, now
 from models import Event, Passkey, SignIn, User
 from responses import leave_for
-from vault import Sealed, UnreadableSecret, seal
 
 SIGN_IN = "sign_in"
 """Where the session cookie has the token of the sign-in."""
 FRESH = timedelta(minutes=10)
 """How long after a sign-in, or its confirmation, secrets can be asked for."""
-SHORTEST_PASSWORD = 12
-LONGEST_PASSWORD = 128
-JUDGED = 72
-"""Characters that zxcvbn looks at; it refuses to judge more."""
-RECOVERY_CODES = 8
+FIRST_STEP = "first_step_at"
+"""Where a browser that has yet to show a second factor has the time of the first."""
+OF_A_LOGIN = ("_user_id", "_fresh", "_id", "fs_cc", "fs_paa", "_flashes")
+"""What the libraries have just put into the session of who signs in."""
+SECOND_STEPS = {
+    "security.two_factor_token_validation": "password, authenticator app",
+    "security.mf_recovery": "password, recovery code",
+}
 
 STEPS = (
     "two_factor_token_validation",
@@ -81,6 +69,8 @@ OWN = (
     "wan_verify_response",
 )
 """Those for everybody who is signed in. The library's others lead nowhere here."""
+FRESH_ONLY = ("two_factor_setup_validate", "wan_register_response")
+"""Ends of what took a fresh sign-in to begin; the library asks there alone."""
 
 
 def init_app(app: Flask, *, https: bool) -> None:
@@ -89,7 +79,7 @@ def init_app(app: Flask, *, https: bool) -> None:
         SECURITY_PASSWORD_HASH="argon2",  # noqa: S106  the name of the scheme
         SECURITY_PASSWORD_SCHEMES=["argon2"],
         SECURITY_PASSWORD_SINGLE_HASH=["argon2"],
-        SECURITY_PASSWORD_LENGTH_MIN=SHORTEST_PASSWORD,
+        SECURITY_PASSWORD_LENGTH_MIN=factors.SHORTEST_PASSWORD,
         SECURITY_PASSWORD_COMPLEXITY_CHECKER="zxcvbn",  # noqa: S106
         # Not against haveibeenpwned.com: nothing calls a host that no Remote
         # Site names. zxcvbn knows the most common leaked passwords.
@@ -107,10 +97,10 @@ def init_app(app: Flask, *, https: bool) -> None:
         SECURITY_TWO_FACTOR_AUTHENTICATOR_VALIDITY=30,  # seconds to either side
         SECURITY_TWO_FACTOR_RESCUE_EMAIL=False,
         SECURITY_TOTP_ISSUER="Orgdesk",
-        # Wanted, and not used: `SealedTotp` encrypts with the vault's keys.
+        # Wanted, and not used: the vault's keys encrypt them.
         SECURITY_TOTP_SECRETS={"1": secrets.token_hex()},
         SECURITY_MULTI_FACTOR_RECOVERY_CODES=True,
-        SECURITY_MULTI_FACTOR_RECOVERY_CODES_N=RECOVERY_CODES,
+        SECURITY_MULTI_FACTOR_RECOVERY_CODES_N=factors.RECOVERY_CODES,
         SECURITY_WEBAUTHN=True,
         SECURITY_WAN_RP_NAME="Orgdesk",
         SECURITY_WAN_ALLOW_USER_HINTS=False,  # or a stranger learns who has one
@@ -144,16 +134,16 @@ def init_app(app: Flask, *, https: bool) -> None:
     )
     security = Security(
         app,
-        Users(db, User, RoleMixin, webauthn_model=Passkey),
-        login_form=SignInForm,
-        totp_cls=SealedTotp,
-        password_util_cls=Passwords,
-        webauthn_util_cls=Passkeys,
-        mf_recovery_codes_util_cls=RecoveryCodes,
+        factors.Users(db, User, RoleMixin, webauthn_model=Passkey),
+        **factors.PARTS,
     )
     security.want_json(lambda _: False)
     security.unauthn_handler(lambda *_, **__: to_sign_in())
     security.reauthn_handler(lambda *_: to_confirmation())
+    app.view_functions["security.logout"] = _sign_out(
+        app.view_functions["security.logout"]
+    )
+    app.after_request(_date_the_first_step)
     app.login_manager.user_loader(_load_user)  # type: ignore[attr-defined]
     app.login_manager.request_loader(lambda _: None)  # type: ignore[attr-defined]
     for signal, receiver in RECEIVERS:
@@ -195,11 +185,6 @@ def is_fresh() -> bool:
     return bool(check_and_update_authn_fresh(FRESH, timedelta(0), "session"))
 
 
-def confirm() -> None:
-    """Take it that who is signed in has just shown it."""
-    session["fs_paa"] = time.time()
-
-
 def ask_nobody() -> None:
     """Let the rest of the request do without a user: the database is away."""
     g._login_user = current_app.login_manager.anonymous_user()  # type: ignore[attr-defined]
@@ -215,7 +200,28 @@ def _way_back() -> str:
         return "/"  # a code and a state do not belong in another address
     if request.method == "GET":
         return request.full_path.rstrip("?")
-    return (request.referrer or "").removeprefix(request.host_url.rstrip("/")) or "/"
+    page = (request.referrer or "").removeprefix(request.host_url.rstrip("/"))
+    return page if page.startswith("/") else "/"
+
+
+def start_again_if_stale() -> Response | None:
+    """Hold who has passed the first of two factors to it, for ten minutes.
+
+    The state of setting up an app has no business here: it is of a sign-in.
+    """
+    age = time.time() - session.get(FIRST_STEP, 0)
+    stale = "tf_user_id" in session and age > FRESH.total_seconds()
+    if not stale and session.get("tf_state") != "validating_profile":
+        return None
+    tf_clean_session()  # type: ignore[no-untyped-call]
+    flash("That sign-in is over. Start again.", "error")
+    return leave_for(url_for("security.login"))
+
+
+def _date_the_first_step(response: Response) -> Response:
+    if request.endpoint == "security.login" and "tf_user_id" in session:
+        session[FIRST_STEP] = time.time()
+    return response
 
 
 def _load_user(uniquifier: str) -> User | None:
@@ -229,20 +235,37 @@ def _load_user(uniquifier: str) -> User | None:
 
 
 def _signed_in(_: Flask, user: User, authn_via: list[str] | None, **__: Any) -> None:
+    """Begin a sign-in: nothing of what the browser was at before goes into it."""
+    if not user.active:
+        session.clear()
+        abort(403, "This account is deactivated.")
+    if before := current_sign_in():
+        before.end()
+    login = {name: session[name] for name in OF_A_LOGIN if name in session}
+    session.clear()
+    g.pop("csrf_token", None)
     browser = request.user_agent.string
-    session[SIGN_IN] = SignIn.begin(user, request.remote_addr or "", browser)
-    audit.record(
-        Event.SIGN_IN, user, actor=user, how=", ".join(authn_via or ["second factor"])
-    )
+    token = SignIn.begin(user, request.remote_addr or "", browser)
+    session.update(login | {SIGN_IN: token})
+    via = ", ".join(authn_via or ["password, passkey"])
+    how = SECOND_STEPS.get(request.endpoint or "", via)
+    audit.record(Event.SIGN_IN, user, actor=user, how=how)
     db.session.commit()
 
 
-def _signed_out(_: Flask, user: User, **__: Any) -> None:
-    if sign_in := current_sign_in():
-        sign_in.end()
-        audit.record(Event.SIGN_OUT, user, actor=user)
-        db.session.commit()
-    session.pop(SIGN_IN, None)
+def _sign_out(leave: Callable[..., Any]) -> Callable[..., Any]:
+    """End the sign-in first: a cookie must not go while its copies stay good."""
+
+    @wraps(leave)
+    def sign_out() -> Any:
+        if sign_in := current_sign_in():
+            sign_in.end()
+            audit.record(Event.SIGN_OUT, sign_in.user)
+            db.session.commit()
+        session.pop(SIGN_IN, None)
+        return leave()
+
+    return sign_out
 
 
 def _failed(_: Flask, user: User, auth_type: str, **__: Any) -> None:
@@ -266,118 +289,9 @@ def _second_factor(change: str) -> Callable[..., None]:
 
 RECEIVERS: list[tuple[Any, Callable[..., None]]] = [
     (user_authenticated, _signed_in),
-    (user_logged_out, _signed_out),
     (user_failed_authn, _failed),
     (password_changed, _password_changed),
     (tf_profile_changed, _second_factor("authenticator app set up")),
     (tf_disabled, _second_factor("authenticator app removed")),
     (wan_registered, _second_factor("passkey added:")),
-    (wan_deleted, _second_factor("passkey removed:")),
 ]
-
-
-class SignInForm(LoginForm):
-    """The library's form; what it refuses without a signal leaves a trace as well."""
-
-    remember = None  # type: ignore[assignment]
-
-    def validate(self, **kwargs: Any) -> bool:
-        valid = bool(super().validate(**kwargs))
-        if valid or self.ifield is None:  # nobody was looked for
-            return valid
-        if self.user is None:
-            audit.record(Event.SIGN_IN_FAILED, how="no such account")
-        elif self.user_authenticated:
-            user = cast("User", self.user)
-            audit.record(Event.SIGN_IN_FAILED, user, how="deactivated account")
-        db.session.commit()
-        return valid
-
-
-class Users(SQLAlchemyUserDatastore):
-    """Knows that sign-ins are rows."""
-
-    def set_uniquifier(self, user: Any, uniquifier: str | None = None) -> None:
-        user.sign_out_everywhere()
-
-
-class RecoveryCodes(MfRecoveryCodesUtil):
-    """The library's codes; each is good once, and a wrong one leaves a trace."""
-
-    def check_recovery_code(self, user: Any, code: str) -> bool:
-        if not user.use_recovery_code(code):
-            user.track_failed_authn("recovery code", tfa=True)
-            return False
-        left = len(user.mf_recovery_codes)
-        audit.record(Event.RECOVERY_CODE_USED, user, actor=user, left=left)
-        return True
-
-    def delete_recovery_code(self, user: Any, code: str) -> bool:
-        return True  # the check has taken it
-
-
-class Passwords(PasswordUtil):
-    """The library's checks; a long passphrase is judged by its beginning."""
-
-    def validate(
-        self, password: str, is_register: bool, **kwargs: Any
-    ) -> tuple[list[str] | None, str]:
-        whole = self.normalize(password)
-        if len(whole) > LONGEST_PASSWORD:
-            return [f"At most {LONGEST_PASSWORD} characters."], whole
-        problems, _ = super().validate(whole[:JUDGED], is_register, **kwargs)
-        return problems, whole
-
-
-class Passkeys(WebauthnUtil):
-    """A passkey that is to replace the password has to know its owner."""
-
-    def authenticator_selection(
-        self, user: Any, usage: str
-    ) -> AuthenticatorSelectionCriteria:
-        return AuthenticatorSelectionCriteria(
-            resident_key=ResidentKeyRequirement.REQUIRED,
-            user_verification=_verification([usage]),
-        )
-
-    def user_verification(
-        self, user: Any, usage: list[str]
-    ) -> UserVerificationRequirement:
-        return _verification(usage)
-
-
-def _verification(usage: list[str]) -> UserVerificationRequirement:
-    if usage == ["secondary"]:
-        return UserVerificationRequirement.DISCOURAGED
-    return UserVerificationRequirement.REQUIRED
-
-
-class SealedTotp(Totp):
-    """Authenticator codes: the secret sealed by the vault, each code good once."""
-
-    def generate_totp_secret(self) -> str:
-        return seal(self._totp.new().to_json(encrypt=False)).ciphertext
-
-    def verify_totp(
-        self, token: str, totp_secret: str, user: Any, window: int = 0
-    ) -> bool:
-        try:
-            opened = Sealed(totp_secret).reveal()
-        except UnreadableSecret:
-            return False
-        return bool(super().verify_totp(token, opened, user, window))
-
-    def set_last_counter(self, user: Any, tmatch: TotpMatch) -> None:
-        user.use_totp(tmatch.counter)
-
-    def fetch_setup_values(self, totp: str, user: Any) -> dict[str, str]:
-        opened: dict[str, str] = super().fetch_setup_values(Sealed(totp).reveal(), user)
-        return opened
-
-    def generate_qrcode(self, username: str, totp: str) -> str:
-        """Draw the code as part of the page, which loads no data: addresses."""
-        image = qrcode.make(
-            self.get_totp_uri(username, totp),
-            image_factory=qrcode.image.svg.SvgPathImage,
-        )
-        return Markup(image.to_string(encoding="unicode"))  # noqa: S704  our own drawing

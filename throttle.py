@@ -11,6 +11,7 @@ from werkzeug.wrappers import Response
 
 import users
 
+EXTENSION = "orgdesk_limiter"
 SENTENCE = "Too many tries. Wait a few minutes, then try again."
 
 
@@ -48,10 +49,13 @@ class Limit(NamedTuple):
 
 
 TRIES = (
+    # Failures are counted when they are answered; this holds for many at once.
+    Limit("all tries", "60 per minute", get_remote_address),
+    Limit("all tries", "60 per minute", _account),
     Limit("tries", "10 per minute; 60 per hour", get_remote_address, _failed),
     Limit("tries", "10 per 5 minutes; 40 per day", _account, _failed),
 )
-"""Failed sign-ins: from one address, and to one account from anywhere."""
+"""Sign-ins, and failed ones: from one address, and to one account from anywhere."""
 TOKENS = (
     Limit("tokens", "120 per minute", get_remote_address),
     Limit("tokens", "120 per minute", _account),
@@ -81,6 +85,7 @@ def init_app(app: Flask, storage_url: str) -> None:
         RATELIMIT_HEADERS_ENABLED=True,  # Retry-After
     )
     limiter = Limiter(get_remote_address, app=app)
+    app.extensions[EXTENSION] = limiter  # nobody else holds it when it is off
     for endpoint, limits in LIMITS.items():
         view: Callable[..., Any] = app.view_functions[endpoint]
         for limit in limits:

@@ -10,12 +10,13 @@ import click
 from email_validator import EmailNotValidError, validate_email
 from flask import current_app
 from flask.cli import AppGroup
+from flask_login import current_user
 from flask_security import hash_password
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 import audit
-from database import db
+from database import db, now
 from models import Event, Invitation, Role, User
 
 Answer = TypeVar("Answer")
@@ -41,7 +42,7 @@ def normalized(email: str) -> str:
 
 def invite(email: str, role: Role) -> str:
     """Make a link with which somebody becomes a user; return its token."""
-    token = Invitation.issue(email=email, role=role)
+    token = Invitation.issue(email=email, role=role, issued_by=_who())
     audit.record(Event.USER_INVITED, email=email, role=role)
     db.session.commit()
     return token
@@ -52,16 +53,26 @@ def invite_first_admin() -> str | None:
     if User.any():
         return None
     token = Invitation.issue(role=Role.ADMIN)
+    audit.record(Event.USER_INVITED, first=True, role=Role.ADMIN)
     db.session.commit()
     return token
 
 
 def renew(user: User) -> str:
     """Make a link with which a user who is locked out starts afresh."""
-    token = Invitation.issue(email=user.email, role=user.role, user=user)
+    token = Invitation.issue(
+        email=user.email, role=user.role, user=user, issued_by=_who()
+    )
     audit.record(Event.USER_INVITED, user, again=True)
     db.session.commit()
     return token
+
+
+def withdraw(invitation: Invitation) -> None:
+    """End a link that nobody has used."""
+    invitation.used_at = now()
+    audit.record(Event.INVITATION_WITHDRAWN, invitation, role=invitation.role)
+    db.session.commit()
 
 
 def accept(token: str, email: str, password: str) -> User | None:
@@ -91,6 +102,8 @@ def accept(token: str, email: str, password: str) -> User | None:
 def give_role(user: User, role: Role) -> None:
     """Raises `LastAdmin`."""
     before, user.role = user.role, role
+    if not role.includes(Role.ADMIN):
+        Invitation.end_all_of(user)
     audit.record(Event.USER_CHANGED, user, role_before=before, role=role)
     _commit_with_an_admin()
 
@@ -99,6 +112,7 @@ def deactivate(user: User) -> None:
     """Let a user in no more, and end every sign-in of theirs. Raises `LastAdmin`."""
     user.active = False
     user.sign_out_everywhere()
+    Invitation.end_all_of(user)
     audit.record(Event.USER_DEACTIVATED, user)
     _commit_with_an_admin()
 
@@ -107,6 +121,11 @@ def reactivate(user: User) -> None:
     user.active = True
     audit.record(Event.USER_REACTIVATED, user)
     db.session.commit()
+
+
+def _who() -> int | None:
+    """Return the id of the admin who is at it; at a shell there is none."""
+    return getattr(current_user, "id", None)
 
 
 def _commit_with_an_admin() -> None:

@@ -9,12 +9,12 @@ import users
 from database import db
 from forms import InvitationForm
 from guard import fresh
-from models import Role, User
+from models import Invitation, Role, User
 from responses import SEE_OTHER, UNPROCESSABLE
 
 blueprint = Blueprint("users", __name__, url_prefix="/users")
 
-NOT_THERE = "There is no such user."
+NOT_THERE = "There is no such user, or link."
 CONFLICT = 409
 View = str | Response | tuple[str, int]
 
@@ -22,7 +22,12 @@ View = str | Response | tuple[str, int]
 @blueprint.get("")
 def index() -> str:
     everyone = db.session.scalars(select(User).order_by(User.email)).all()
-    return render_template("users/index.html", users=everyone, roles=list(Role))
+    return render_template(
+        "users/index.html",
+        users=everyone,
+        roles=list(Role),
+        invitations=Invitation.open(),
+    )
 
 
 @blueprint.route("/invite", methods=["GET", "POST"])
@@ -34,6 +39,15 @@ def invite() -> View:
         return _show_link(form.address, token)
     page = render_template("users/invite.html", form=form)
     return page, UNPROCESSABLE if form.is_submitted() else 200
+
+
+@blueprint.post("/invitations/<id:invitation_id>/withdrawal")
+@fresh
+def withdraw(invitation_id: int) -> Response:
+    invitation = db.get_or_404(Invitation, invitation_id, description=NOT_THERE)
+    users.withdraw(invitation)
+    flash("The link is withdrawn.")
+    return redirect(url_for(".index"), SEE_OTHER)
 
 
 @blueprint.post("/<id:user_id>/link")

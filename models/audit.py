@@ -38,6 +38,7 @@ class Event(StrEnum):
     RECOVERY_CODE_USED = "recovery_code_used"
     USER_INVITED = "user_invited"
     INVITATION_ACCEPTED = "invitation_accepted"
+    INVITATION_WITHDRAWN = "invitation_withdrawn"
     USER_CHANGED = "user_changed"
     USER_DEACTIVATED = "user_deactivated"
     USER_REACTIVATED = "user_reactivated"

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import secrets
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -17,6 +18,7 @@ from sqlalchemy import (
     delete,
     exists,
     func,
+    or_,
     select,
     update,
 )
@@ -308,6 +310,8 @@ class Invitation(Model):
     user_id: Mapped[int | None] = mapped_column(
         ForeignKey("user_account.id", ondelete="CASCADE"), index=True
     )
+    issued_by: Mapped[int | None]
+    """The admin who made it, if it was one; their links end with them."""
     created_at: Mapped[datetime] = mapped_column(Moment, default=now)
     expires_at: Mapped[datetime] = mapped_column(
         Moment, default=lambda: now() + Invitation.LIFETIME
@@ -315,6 +319,29 @@ class Invitation(Model):
     used_at: Mapped[datetime | None] = mapped_column(Moment)
 
     user: Mapped[User | None] = relationship()
+    audit_kind: ClassVar = "Invitation"
+
+    @property
+    def audit_name(self) -> str:
+        return self.email or "the first admin"
+
+    @classmethod
+    def open(cls) -> "Sequence[Invitation]":
+        """Return the links that can be used still."""
+        alive = (cls.used_at.is_(None), cls.expires_at > now())
+        return db.session.scalars(select(cls).where(*alive).order_by(cls.id)).all()
+
+    @classmethod
+    def end_all_of(cls, user: User) -> None:
+        """End the links that lead to a user, and those that they made."""
+        db.session.execute(
+            update(cls)
+            .where(
+                cls.used_at.is_(None),
+                or_(cls.user_id == user.id, cls.issued_by == user.id),
+            )
+            .values(used_at=now())
+        )
 
     @classmethod
     def issue(cls, **values: Any) -> str:

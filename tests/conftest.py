@@ -139,7 +139,13 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.fixture
-def app(tmp_path: Path, empty_database: bytes) -> Iterator[Flask]:
+def limits() -> bool:
+    """Whether tries are counted; a file that asks more than anybody may says no."""
+    return True
+
+
+@pytest.fixture
+def app(tmp_path: Path, empty_database: bytes, limits: bool) -> Iterator[Flask]:
     path = tmp_path / "orgdesk.db"
     path.write_bytes(empty_database)
     app = create_app(
@@ -149,6 +155,7 @@ def app(tmp_path: Path, empty_database: bytes) -> Iterator[Flask]:
             "VAULT_KEYS": (Fernet.generate_key().decode(),),
             "SQLALCHEMY_DATABASE_URI": f"sqlite:///{path}",
             "PROPAGATE_EXCEPTIONS": False,
+            "RATELIMIT_ENABLED": limits,
         }
     )
     app.test_client_class = StrictClient

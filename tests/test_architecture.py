@@ -13,7 +13,7 @@ LAYERS = (
     {"blueprints"},
     {"forms", "guard", "throttle"},
     {"headers", "keys", "listing", "logs", "sign_in", "trail", "users"},
-    {"responses"},
+    {"factors", "responses"},
     {"engine"},
     {"audit"},
     {"models"},

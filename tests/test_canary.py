@@ -236,7 +236,7 @@ class Admin:
         codes = Watched.kept.pop().split("<code>")[1:]
         self.secrets |= {text: text.split("</code>")[0] for text in codes}
         self.browser.submit("/users/invite", email="new@orgdesk.example", role="viewer")
-        link = Watched.kept.pop().split("/welcome/")[1].split('"')[0]
+        link = Watched.kept.pop().split("/welcome/")[1].split("<")[0]
         self.secrets["one-time link"] = link
         form = {"email": "x", "password": MARKERS["new password"]}
         form["csrf_token"] = stranger.csrf("/sign-in")  # type: ignore[attr-defined]

@@ -229,6 +229,11 @@ def connection_to(app: Flask, address: str) -> int:
 
 
 @pytest.fixture
+def limits() -> bool:
+    return False
+
+
+@pytest.fixture
 def case(app: Flask, client: StrictClient) -> Iterator[Case]:
     provider, internal = Server(), Server()
     yield Case(app, client, provider, internal, connection_to(app, provider.address))

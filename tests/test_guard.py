@@ -65,6 +65,7 @@ WHO = {
     "users.invite": ADMINS,
     "users.reactivate": ADMINS,
     "users.renew": ADMINS,
+    "users.withdraw": ADMINS,
 }
 """Every endpoint, and who may use it. A new one has to be written here."""
 

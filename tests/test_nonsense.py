@@ -27,6 +27,11 @@ CALLBACK_ARGUMENTS = ["state", "code", "error", "error_description", "iss"]
 ENOUGH = {200, 303, 400, 404, 405, 422}
 
 
+@pytest.fixture
+def limits() -> bool:
+    return False
+
+
 def test_every_field_of_the_form_is_tried(app: Flask) -> None:
     with app.test_request_context():
         names = {field.name for field in ApplicationForm()}

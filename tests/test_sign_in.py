@@ -542,7 +542,7 @@ def test_a_code_of_the_app_comes_after_the_password(
     assert is_in(stranger)
     assert told(app) == [
         ("second_factor_changed", {"change": "authenticator app set up"}),
-        ("sign_in", {"how": "second factor"}),
+        ("sign_in", {"how": "password, authenticator app"}),
     ]
 
 
@@ -716,6 +716,7 @@ def test_each_recovery_code_works_once_and_the_trail_counts_them(
         let_in.append(is_in(browser))
     assert let_in == [True, True, False, False]
     assert [(name, detail) for name, detail in told(app)[1:] if name != "sign_in"] == [
+        ("second_factor_changed", {"change": "recovery codes made"}),
         ("recovery_code_used", {"left": 7}),
         ("recovery_code_used", {"left": 6}),
         ("sign_in_failed", {"how": "recovery code"}),
@@ -819,7 +820,7 @@ def test_no_form_of_a_stranger_goes_without_its_token(
 ) -> None:
     form = {"email": ADMIN, "password": PASSWORD}
     assert stranger.post(path, data=form).status_code == 400
-    assert stranger.post(path, json=form).status_code == 400
+    assert stranger.post(path, json=form).status_code == 415
     assert not is_in(stranger)
 
 

@@ -387,7 +387,7 @@ def test_the_link_of_a_user_who_is_deactivated_is_over(
     for answer in (stranger.get(link), stranger.post(link, data=form)):
         assert (answer.status_code, OVER in answer.text) == (410, True)
     client.submit("/users/2/reactivation")
-    assert come_in(stranger, link, OTHER_PASSWORD).status_code == 303
+    assert stranger.get(link).status_code == 410
 
 
 # --- roles, and the last admin ---------------------------------------------
