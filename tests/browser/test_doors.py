@@ -172,18 +172,6 @@ def test_a_secret_is_revealed_once(page: Page, orgdesk: Running) -> None:
     assert SECRET not in page.content()
 
 
-def test_a_secret_goes_when_the_page_was_left(page: Page, orgdesk: Running) -> None:
-    new_record(page, orgdesk, "Left")
-    page.get_by_role("button", name="Reveal Consumer Secret").click()
-    expect(page.locator("[data-secret]")).to_be_visible()
-    page.get_by_role("link", name="Orgdesk", exact=True).click()
-    heading(page, "External Applications")
-    page.go_back()
-    heading(page, "Left")
-    expect(page.get_by_role("button", name="Reveal Consumer Secret")).to_be_visible()
-    assert SECRET not in page.content()
-
-
 def test_a_secret_is_copied(page: Page, orgdesk: Running) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     new_record(page, orgdesk, "Copied")
