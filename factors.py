@@ -252,21 +252,21 @@ class PasskeyForm(WebAuthnSigninResponseForm):
 
     def validate(self, **kwargs: Any) -> bool:
         if session.pop(CHALLENGE, None) != self.challenge:
-            self.credential.errors = [AGAIN]
-            return False
+            return self._refuse(AGAIN)
         self.user_verification = self.user_verification or not self.is_secondary
-        return bool(super().validate(**kwargs)) and self._is_of_its_user()
-
-    def _is_of_its_user(self) -> bool:
-        user = cast("User", self.user)
-        of_the_password = session.get("tf_user_id")
-        if user.active and (
-            not self.is_secondary or user.fs_uniquifier == of_the_password
-        ):
+        if not super().validate(**kwargs):
+            return False if self.user else self._refuse("This passkey is not known.")
+        user, of_the_password = cast("User", self.user), session.get("tf_user_id")
+        if user.active and of_the_password in (user.fs_uniquifier, None):
             return True
-        audit.record(Event.SIGN_IN_FAILED, user, how="passkey")
+        return self._refuse("This passkey does not open this account.")
+
+    def _refuse(self, sentence: str) -> bool:
+        audit.record(
+            Event.SIGN_IN_FAILED, cast("User | None", self.user), how="passkey"
+        )
         db.session.commit()
-        self.credential.errors = ["This passkey does not open this account."]
+        self.credential.errors = [sentence]
         return False
 
 

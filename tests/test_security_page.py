@@ -281,3 +281,14 @@ def test_calls_to_orgs_take_tls_1_2_at_least() -> None:
     assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["orgdeskorgdesk", "salesforce2026", f"{ADMIN}1"],
+)
+def test_words_of_this_place_make_no_password(app: Flask, password: str) -> None:
+    with app.test_request_context():
+        util = app.extensions["security"].password_util
+        assert util.validate(password, is_register=True, email=ADMIN)[0]
+        assert util.validate(PASSWORD, is_register=True, email=ADMIN)[0] is None

@@ -140,6 +140,15 @@ def test_a_lenient_question_of_a_second_step_is_no_first_one(
         assert not is_in(browser)
 
 
+def test_a_passkey_that_nobody_has_opens_nothing(
+    app: Flask, stranger: StrictClient
+) -> None:
+    ceremony = asked(stranger, "/sign-in/passkey")
+    ceremony.answer(stranger, Passkey().get(ceremony.options))
+    assert not is_in(stranger)
+    assert told(app) == [("sign_in_failed", {"how": "passkey"})]
+
+
 def test_an_answer_of_a_passkey_is_good_once_and_where_it_was_asked_for(
     app: Flask, client: StrictClient
 ) -> None:
