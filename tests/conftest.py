@@ -49,6 +49,13 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
 
 ADMIN = "admin@orgdesk.example"
 PASSWORD = "four words not together"
+CHEAP = {
+    "SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS": {
+        "argon2__rounds": 1,
+        "argon2__memory_cost": 1_024,
+    }
+}
+"""Hashes that take no time: what they protect is known to every reader."""
 OWN_CALLBACK = "http://localhost/callback"
 SECRET = "a-consumer-secret-of-the-tests"
 
@@ -128,7 +135,7 @@ class StrictClient(FlaskClient):
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The bytes of a migrated database, made once and copied for each test."""
     path = tmp_path_factory.mktemp("database") / "empty.db"
-    app = create_app({"SQLALCHEMY_DATABASE_URI": f"sqlite:///{path}"})
+    app = create_app({"SQLALCHEMY_DATABASE_URI": f"sqlite:///{path}"} | CHEAP)
     with app.app_context():
         upgrade()
         add_user(ADMIN, Role.ADMIN)
@@ -157,6 +164,7 @@ def app(tmp_path: Path, empty_database: bytes, limits: bool) -> Iterator[Flask]:
             "PROPAGATE_EXCEPTIONS": False,
             "RATELIMIT_ENABLED": limits,
         }
+        | CHEAP
     )
     app.test_client_class = StrictClient
     yield app
