@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
-from flask.sessions import SecureCookieSessionInterface
 from passlib.totp import TOTP
 from playwright.sync_api import Browser, BrowserContext, Page, StorageState, expect
 
+from app import SessionCookie
 from sign_in import FRESH
 from tests.browser.conftest import Running
 from tests.browser.test_journeys import log_in, new_record, refresh, state
@@ -35,7 +35,7 @@ def invite(page: Page, email: str, role: str) -> str:
     page.get_by_label("E-mail address").fill(email)
     page.get_by_label("Role").select_option(role)
     page.get_by_role("button", name="Make the link").click()
-    return page.get_by_label("One-time link").input_value()
+    return page.locator("[data-secret]").inner_text()
 
 
 def come_in(page: Page, link: str) -> None:
@@ -270,7 +270,7 @@ def let_ten_minutes_pass(page: Page, orgdesk: Running) -> None:
     """Make the browser's sign-in an old one: when it was stands in its cookie."""
     app = Flask(__name__)
     app.secret_key = (orgdesk.instance / "secret.key").read_text().strip()
-    signer = SecureCookieSessionInterface().get_signing_serializer(app)
+    signer = SessionCookie().get_signing_serializer(app)
     assert signer
     (cookie,) = page.context.cookies()
     session = signer.loads(cookie["value"])
