@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from flask import Flask, render_template
+from flask import Flask, render_template, request
 from flask.sessions import SecureCookieSessionInterface
 from flask_migrate import Migrate
 from flask_wtf import CSRFProtect
@@ -18,6 +18,7 @@ from werkzeug.exceptions import (
     NotFound,
     SecurityError,
     ServiceUnavailable,
+    TooManyRequests,
 )
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import IntegerConverter
@@ -122,6 +123,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.register_error_handler(HTTPException, _error_page)
     app.register_error_handler(SecurityError, _wrong_host)
     app.register_error_handler(CSRFError, _csrf_failed)
+    app.register_error_handler(TooManyRequests, _too_many)
     for gone in (RecordGone, ObjectDeletedError, StaleDataError):
         app.register_error_handler(gone, _gone)
     app.register_error_handler(SQLAlchemyError, _database_failed)
@@ -145,7 +147,13 @@ def _wrong_host(error: SecurityError) -> tuple[str, int, dict[str, str]]:
     return sentence, 400, {"Content-Type": "text/plain; charset=utf-8"}
 
 
+def _too_many(error: TooManyRequests) -> tuple[str, int, dict[str, str]]:
+    log.warning("Too many tries from %s: %s", request.remote_addr, request.endpoint)
+    return _error_page(error)
+
+
 def _csrf_failed(error: CSRFError) -> tuple[str, int, dict[str, str]]:
+    log.warning("A form without its token came from %s", request.remote_addr)
     return _error_page(
         BadRequest(
             "This form is not from a page of this browser's own, or its cookie is"

@@ -5,6 +5,7 @@ what a lower role may do as well, `open_to_all` the exceptions that come before
 a sign-in, and `fresh` what asks for a sign-in of the last minutes.
 """
 
+import logging
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
@@ -16,6 +17,8 @@ from werkzeug.wrappers import Response
 import sign_in
 from models import Role
 from responses import leave_for
+
+log = logging.getLogger(__name__)
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -86,6 +89,7 @@ def _let_in() -> Response | None:
     if not current_user.is_authenticated:
         return sign_in.to_sign_in()
     if not current_user.may(needed):
+        log.warning("Refused to %s: %s", current_user.email, request.endpoint)
         abort(
             403,
             f"This takes the role {needed}; yours is {current_user.role}."

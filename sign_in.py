@@ -12,7 +12,17 @@ from datetime import timedelta
 from functools import wraps
 from typing import Any
 
-from flask import Flask, abort, current_app, flash, g, request, session, url_for
+from flask import (
+    Flask,
+    abort,
+    current_app,
+    flash,
+    g,
+    make_response,
+    request,
+    session,
+    url_for,
+)
 from flask_security import (
     RoleMixin,
     Security,
@@ -263,7 +273,9 @@ def _sign_out(leave: Callable[..., Any]) -> Callable[..., Any]:
             audit.record(Event.SIGN_OUT, sign_in.user)
             db.session.commit()
         session.pop(SIGN_IN, None)
-        return leave()
+        response = make_response(leave())
+        response.headers["Clear-Site-Data"] = '"cache", "storage"'
+        return response
 
     return sign_out
 

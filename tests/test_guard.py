@@ -168,3 +168,21 @@ def test_marks_are_of_one_app_and_not_of_the_library(app: Flask) -> None:
     from flask_security import views  # noqa: PLC0415  what must be as it came
 
     assert not hasattr(views.login, "needs")
+
+
+def test_refusals_are_logged(
+    app: Flask, stranger: StrictClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    browser_of(app, "viewer@orgdesk.example", Role.VIEWER).get("/users")
+    assert "Refused to viewer@orgdesk.example: users.index" in caplog.text
+    stranger.post("/sign-in", data={"csrf_token": "made up"})
+    assert "A form without its token came from 127.0.0.1" in caplog.text
+    for _ in range(11):
+        form = {"csrf_token": stranger.csrf("/sign-in"), "password": "wrong"}
+        stranger.post("/sign-in", data=form | {"email": "x@y.example"})
+    assert "Too many tries from 127.0.0.1: security.login" in caplog.text
+
+
+def test_signing_out_clears_what_the_browser_kept(client: StrictClient) -> None:
+    answer = client.submit("/sign-out")
+    assert answer.headers["Clear-Site-Data"] == '"cache", "storage"'
