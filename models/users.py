@@ -47,6 +47,14 @@ class Role(StrEnum):
         return ranks.index(self) >= ranks.index(other)
 
 
+ROLE = Enum(
+    Role,
+    native_enum=False,
+    length=16,
+    values_callable=lambda roles: [role.value for role in roles],
+)
+
+
 class User(Model, UserMixin):
     """Somebody who signs in.
 
@@ -59,14 +67,7 @@ class User(Model, UserMixin):
     id: Mapped[int] = mapped_column(primary_key=True)
     email: Mapped[str] = mapped_column(String(LONGEST_TEXT), unique=True)
     """In lower case."""
-    role: Mapped[Role] = mapped_column(
-        Enum(
-            Role,
-            native_enum=False,
-            length=16,
-            values_callable=lambda roles: [role.value for role in roles],
-        )
-    )
+    role: Mapped[Role] = mapped_column(ROLE)
     active: Mapped[bool] = mapped_column(default=True)
     password: Mapped[str | None] = mapped_column(String(LONGEST_TEXT))
     """An argon2 hash."""
@@ -299,14 +300,7 @@ class Invitation(Model):
     id: Mapped[int] = mapped_column(primary_key=True)
     token_hash: Mapped[str] = mapped_column(String(64), unique=True)
     email: Mapped[str | None] = mapped_column(String(LONGEST_TEXT))
-    role: Mapped[Role] = mapped_column(
-        Enum(
-            Role,
-            native_enum=False,
-            length=16,
-            values_callable=lambda roles: [role.value for role in roles],
-        )
-    )
+    role: Mapped[Role] = mapped_column(ROLE)
     user_id: Mapped[int | None] = mapped_column(
         ForeignKey("user_account.id", ondelete="CASCADE"), index=True
     )

@@ -19,6 +19,7 @@ from flask.testing import FlaskClient
 from flask_migrate import upgrade
 from flask_security import hash_password
 from hypothesis import HealthCheck, settings
+from jinja2 import FileSystemBytecodeCache
 from werkzeug.test import TestResponse
 
 from app import create_app
@@ -32,6 +33,8 @@ from tests.servers import PracticeOrg, practice_org
 INSTANCE = tempfile.TemporaryDirectory(prefix="orgdesk-tests-")
 os.environ["ORGDESK_INSTANCE"] = INSTANCE.name
 atexit.register(INSTANCE.cleanup)
+# Each test has an app of its own, but templates are compiled once.
+COMPILED = FileSystemBytecodeCache(INSTANCE.name)
 # The embedded PostgreSQL warns where a machine sets none.
 os.environ.setdefault("XDG_RUNTIME_DIR", INSTANCE.name)
 
@@ -167,6 +170,7 @@ def app(tmp_path: Path, empty_database: bytes, limits: bool) -> Iterator[Flask]:
         | CHEAP
     )
     app.test_client_class = StrictClient
+    app.jinja_env.bytecode_cache = COMPILED
     yield app
     with app.app_context():
         db.engine.dispose()

@@ -24,7 +24,7 @@ SITE_FIELDS = ["address", "local_network"]
 LIST_ARGUMENTS = ["q", "state", "sort", "after", "before", "last"]
 TRAIL_ARGUMENTS = ["event", "actor", "subject", "from", "to", "after", "before", "last"]
 CALLBACK_ARGUMENTS = ["state", "code", "error", "error_description", "iss"]
-ENOUGH = {200, 303, 400, 404, 405, 422}
+ENOUGH = {200, 303, 400, 404, 405, 415, 422}
 
 
 @pytest.fixture
