@@ -104,7 +104,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     Migrate(app, db)
     guard.init_app(app)
     CSRFProtect(app)
-    sign_in.init_app(app, https=https)
+    sign_in.init_app(app)
     own_keys = app.config["VAULT_KEYS"] == settings.vault_keys
     vault.init_app(
         app, app.config["VAULT_KEYS"], settings.vault_key_file if own_keys else None

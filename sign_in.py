@@ -83,65 +83,9 @@ FRESH_ONLY = ("two_factor_setup_validate", "wan_register_response")
 """Ends of what took a fresh sign-in to begin; the library asks there alone."""
 
 
-def init_app(app: Flask, *, https: bool) -> None:
+def init_app(app: Flask) -> None:
     """Give `app` its sign-in; after Flask-WTF's CSRF protection."""
-    app.config.from_mapping(
-        SECURITY_PASSWORD_HASH="argon2",  # noqa: S106  the name of the scheme
-        SECURITY_PASSWORD_SCHEMES=["argon2"],
-        SECURITY_PASSWORD_SINGLE_HASH=["argon2"],
-        SECURITY_PASSWORD_LENGTH_MIN=factors.SHORTEST_PASSWORD,
-        SECURITY_PASSWORD_COMPLEXITY_CHECKER="zxcvbn",  # noqa: S106
-        # Not against haveibeenpwned.com: nothing calls a host that no Remote
-        # Site names. zxcvbn knows the most common leaked passwords.
-        SECURITY_PASSWORD_CHECK_BREACHED=False,
-        SECURITY_EMAIL_VALIDATOR_ARGS={
-            "check_deliverability": False,
-            "globally_deliverable": False,  # companies have hosts of their own
-        },
-        SECURITY_STATIC_FOLDER=None,
-        SECURITY_RETURN_GENERIC_RESPONSES=True,
-        SECURITY_CHANGEABLE=True,
-        SECURITY_SEND_PASSWORD_CHANGE_EMAIL=False,
-        SECURITY_TWO_FACTOR=True,
-        SECURITY_TWO_FACTOR_ENABLED_METHODS=["authenticator"],
-        SECURITY_TWO_FACTOR_AUTHENTICATOR_VALIDITY=30,  # seconds to either side
-        SECURITY_TWO_FACTOR_RESCUE_EMAIL=False,
-        SECURITY_TOTP_ISSUER="Orgdesk",
-        # Wanted, and not used: the vault's keys encrypt them.
-        SECURITY_TOTP_SECRETS={"1": secrets.token_hex()},
-        SECURITY_MULTI_FACTOR_RECOVERY_CODES=True,
-        SECURITY_MULTI_FACTOR_RECOVERY_CODES_N=factors.RECOVERY_CODES,
-        SECURITY_WEBAUTHN=True,
-        SECURITY_WAN_RP_NAME="Orgdesk",
-        SECURITY_WAN_ALLOW_USER_HINTS=False,  # or a stranger learns who has one
-        SECURITY_FRESHNESS=FRESH,
-        SECURITY_FRESHNESS_GRACE_PERIOD=timedelta(0),
-        SECURITY_API_ENABLED_METHODS=["session"],
-        SECURITY_LOGIN_URL="/sign-in",
-        SECURITY_LOGOUT_URL="/sign-out",
-        SECURITY_LOGOUT_CSRF=True,
-        SECURITY_VERIFY_URL="/sign-in/confirm",
-        SECURITY_TWO_FACTOR_TOKEN_VALIDATION_URL="/sign-in/code",  # noqa: S106
-        SECURITY_TWO_FACTOR_RESCUE_URL="/sign-in/no-code",
-        SECURITY_TWO_FACTOR_SELECT_URL="/sign-in/second-factor",
-        SECURITY_MULTI_FACTOR_RECOVERY_URL="/sign-in/recovery-code",
-        SECURITY_WAN_SIGNIN_URL="/sign-in/passkey",
-        SECURITY_WAN_VERIFY_URL="/sign-in/confirm/passkey",
-        SECURITY_CHANGE_URL="/account/password",
-        SECURITY_TWO_FACTOR_SETUP_URL="/account/authenticator",
-        SECURITY_MULTI_FACTOR_RECOVERY_CODES_URL="/account/recovery-codes",
-        SECURITY_WAN_REGISTER_URL="/account/passkeys",
-        SECURITY_WAN_DELETE_URL="/account/passkeys/delete",
-        SECURITY_POST_LOGOUT_VIEW="/sign-in",
-        SECURITY_POST_CHANGE_VIEW="/account",
-        SECURITY_TWO_FACTOR_POST_SETUP_VIEW="/account",
-        SECURITY_WAN_POST_REGISTER_VIEW="/account",
-        SECURITY_TWO_FACTOR_VALIDITY_COOKIE={"secure": https, "httponly": True},
-        SECURITY_CLI_USERS_NAME=None,
-        SECURITY_CLI_ROLES_NAME=None,
-        SECURITY_DATETIME_FACTORY=now,
-        **MESSAGES,
-    )
+    app.config.from_mapping(SETTINGS, **MESSAGES)
     security = Security(
         app,
         factors.Users(db, User, RoleMixin, webauthn_model=Passkey),
@@ -159,6 +103,62 @@ def init_app(app: Flask, *, https: bool) -> None:
     for signal, receiver in RECEIVERS:
         signal.connect(receiver, app)
 
+
+SETTINGS: dict[str, Any] = {
+    "SECURITY_PASSWORD_HASH": "argon2",
+    "SECURITY_PASSWORD_SCHEMES": ["argon2"],
+    "SECURITY_PASSWORD_SINGLE_HASH": ["argon2"],
+    "SECURITY_PASSWORD_LENGTH_MIN": factors.SHORTEST_PASSWORD,
+    "SECURITY_PASSWORD_COMPLEXITY_CHECKER": "zxcvbn",
+    # Not against haveibeenpwned.com: nothing calls a host that no Remote
+    # Site names. zxcvbn knows the most common leaked passwords.
+    "SECURITY_PASSWORD_CHECK_BREACHED": False,
+    "SECURITY_EMAIL_VALIDATOR_ARGS": {
+        "check_deliverability": False,
+        "globally_deliverable": False,  # companies have hosts of their own
+    },
+    "SECURITY_STATIC_FOLDER": None,
+    "SECURITY_RETURN_GENERIC_RESPONSES": True,
+    "SECURITY_CHANGEABLE": True,
+    "SECURITY_SEND_PASSWORD_CHANGE_EMAIL": False,
+    "SECURITY_TWO_FACTOR": True,
+    "SECURITY_TWO_FACTOR_ENABLED_METHODS": ["authenticator"],
+    "SECURITY_TWO_FACTOR_AUTHENTICATOR_VALIDITY": 30,  # seconds to either side
+    "SECURITY_TWO_FACTOR_RESCUE_EMAIL": False,
+    "SECURITY_TOTP_ISSUER": "Orgdesk",
+    # Wanted, and not used: the vault's keys encrypt them.
+    "SECURITY_TOTP_SECRETS": {"1": secrets.token_hex()},
+    "SECURITY_MULTI_FACTOR_RECOVERY_CODES": True,
+    "SECURITY_MULTI_FACTOR_RECOVERY_CODES_N": factors.RECOVERY_CODES,
+    "SECURITY_WEBAUTHN": True,
+    "SECURITY_WAN_RP_NAME": "Orgdesk",
+    "SECURITY_WAN_ALLOW_USER_HINTS": False,  # or a stranger learns who has one
+    "SECURITY_FRESHNESS": FRESH,
+    "SECURITY_FRESHNESS_GRACE_PERIOD": timedelta(0),
+    "SECURITY_API_ENABLED_METHODS": ["session"],
+    "SECURITY_LOGIN_URL": "/sign-in",
+    "SECURITY_LOGOUT_URL": "/sign-out",
+    "SECURITY_LOGOUT_CSRF": True,
+    "SECURITY_VERIFY_URL": "/sign-in/confirm",
+    "SECURITY_TWO_FACTOR_TOKEN_VALIDATION_URL": "/sign-in/code",
+    "SECURITY_TWO_FACTOR_RESCUE_URL": "/sign-in/no-code",
+    "SECURITY_TWO_FACTOR_SELECT_URL": "/sign-in/second-factor",
+    "SECURITY_MULTI_FACTOR_RECOVERY_URL": "/sign-in/recovery-code",
+    "SECURITY_WAN_SIGNIN_URL": "/sign-in/passkey",
+    "SECURITY_WAN_VERIFY_URL": "/sign-in/confirm/passkey",
+    "SECURITY_CHANGE_URL": "/account/password",
+    "SECURITY_TWO_FACTOR_SETUP_URL": "/account/authenticator",
+    "SECURITY_MULTI_FACTOR_RECOVERY_CODES_URL": "/account/recovery-codes",
+    "SECURITY_WAN_REGISTER_URL": "/account/passkeys",
+    "SECURITY_WAN_DELETE_URL": "/account/passkeys/delete",
+    "SECURITY_POST_LOGOUT_VIEW": "/sign-in",
+    "SECURITY_POST_CHANGE_VIEW": "/account",
+    "SECURITY_TWO_FACTOR_POST_SETUP_VIEW": "/account",
+    "SECURITY_WAN_POST_REGISTER_VIEW": "/account",
+    "SECURITY_CLI_USERS_NAME": None,
+    "SECURITY_CLI_ROLES_NAME": None,
+    "SECURITY_DATETIME_FACTORY": now,
+}
 
 MESSAGES: dict[str, Any] = {
     "SECURITY_MSG_GENERIC_AUTHN_FAILED": (
