@@ -161,9 +161,13 @@ def _traceback(exc_info: Any) -> str:
 
 
 def _text_of(value: object) -> str:
-    """Return `value` as text that is redacted, and not too long."""
+    """Return `value` as text that is redacted, not too long, and can be written.
+
+    Half a surrogate pair would make a handler of somebody else's fail, and print
+    the record to say so.
+    """
     try:
-        text = redact(str(value))
+        text = redact(str(value)).encode("utf-8", "backslashreplace").decode()
     except Exception as error:  # noqa: BLE001
         return f"({type(value).__name__} cannot be written: {type(error).__name__})"
     if len(text) <= LONGEST:

@@ -63,6 +63,14 @@ OWN_CALLBACK = "http://localhost/callback"
 SECRET = "a-consumer-secret-of-the-tests"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run a file in one process, where several run: it shares servers and browsers."""
+    for item in items:
+        folder = item.path.parent
+        shared = folder if folder.name == "browser" else item.path
+        item.add_marker(pytest.mark.xdist_group(shared.name))
+
+
 class House(HTMLParser):
     """Collects what the house rules look at."""
 

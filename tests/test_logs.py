@@ -272,6 +272,7 @@ def test_an_object_that_cannot_be_written_is_no_reason_to_fail(
     log.debug("x", extra={"thing": Broken(), "things": [{"x": Broken()}]})
     log.debug("a\ud800b", extra={"\ud800": "\ud800"})
     assert written.text.count("RuntimeError") >= 4
+    assert r"a\ud800b" in written.text
 
 
 @pytest.mark.parametrize(
