@@ -7,11 +7,13 @@ replaced only if it is still the one that was read, and because each process
 follows the key file.
 """
 
+import fcntl
 import logging
 import os
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,30 @@ def status() -> None:
 @click.option("--grace", default=GRACE, show_default=True, help="Seconds to wait.")
 def rotate(grace: float) -> None:
     """Add a key, encrypt everything with it, and retire the old ones."""
+    with _alone(key_ring().file):
+        _rotate(grace)
+
+
+@contextmanager
+def _alone(file: Path | None) -> Iterator[None]:
+    """Hold off a second rotation: each would write a key file without the other's key.
+
+    The lock is on the file's folder, and goes with the process, however it ends.
+    """
+    if file is None:  # the keys are in the environment, and stay what they are
+        yield
+        return
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise click.ClickException("Another rotation is under way.") from None
+    finally:
+        os.close(folder)
+
+
+def _rotate(grace: float) -> None:
     ring = key_ring()
     in_use = {key for key in _count() if key is not None}
     try:

@@ -75,7 +75,8 @@ class KeyRing:
 
     def __init__(self, keys: Iterable[str], file: Path | None = None) -> None:
         self.file = file
-        self._version = _version(file)
+        # Unknown: the file may have changed since `keys` were read from it.
+        self._version: tuple[int, int] | None = None
         self._take(keys)
 
     @property

@@ -1,5 +1,7 @@
 """Keys are changed while Orgdesk serves, and nothing becomes unreadable."""
 
+import fcntl
+import os
 import random
 import re
 import signal
@@ -21,7 +23,7 @@ from database import db
 from models import ExternalApplication
 from tests.conftest import SECRET, add_application
 from tests.servers import ROOT
-from vault import fingerprint, key_ring, seal
+from vault import KeyRing, fingerprint, key_ring, seal
 
 
 @pytest.fixture
@@ -230,6 +232,32 @@ def test_a_rotation_that_is_killed_twenty_times_loses_nothing(
     assert sorted(value for value, _ in values) == sorted(expected)
     assert {key for _, key in values} == {newest}
     assert newest not in retired
+
+
+def test_a_key_that_came_while_the_app_started_is_known(
+    app: Flask, key_file: Path
+) -> None:
+    """The settings were read before the file changed, the ring was made after."""
+    old = key_file.read_text().strip()
+    new = Fernet.generate_key().decode()
+    key_file.write_text(f"{new}\n{old}\n")
+    ring = KeyRing((old,), key_file)
+    assert ring.keys == (new, old)
+    assert ring.decrypt(KeyRing((new,)).encrypt("x")) == "x"
+
+
+def test_two_rotations_at_once_are_one(app: Flask, key_file: Path) -> None:
+    add_application(app)
+    folder = os.open(key_file.parent, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    before = key_file.read_text()
+    result = run(app, "rotate", "--grace", "0")
+    assert result.exit_code == 1
+    assert "Another rotation is under way" in result.output
+    assert key_file.read_text() == before
+    os.close(folder)
+    assert run(app, "rotate", "--grace", "0").exit_code == 0
+    assert revealed(app) == {SECRET}
 
 
 def every_value(app: Flask) -> list[tuple[str, str | None]]:
