@@ -71,6 +71,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(shared.name))
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name what was sent by its place: bytes may differ from process to process."""
+    return argname if isinstance(val, bytes) else None
+
+
 class House(HTMLParser):
     """Collects what the house rules look at."""
 

@@ -517,7 +517,7 @@ def test_the_status_counts_and_the_library_does_not_decide(
     [answer(TOKEN, "200 OK", b"Content-Type: text/html; charset=utf-16"),
      answer(TOKEN, "200 OK", b"Set-Cookie: \xff=\x01; expires=never"),
      answer(TOKEN, "200"),
-     answer(gzip.compress(json.dumps(TOKEN).encode()), "200 OK",
+     answer(gzip.compress(json.dumps(TOKEN).encode(), mtime=0), "200 OK",
             b"Content-Encoding: gzip"),
      b"HTTP/1.1 100 Continue\r\n\r\n" + answer(TOKEN),
      b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -545,7 +545,7 @@ def test_an_answer_without_a_length_ends_with_the_connection(org: Server) -> Non
 HALF = json.dumps(TOKEN).encode()[:40]
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 ZIPPED = b"Content-Encoding: gzip"
-HALF_ZIPPED = gzip.compress(json.dumps(TOKEN).encode())[:60]
+HALF_ZIPPED = gzip.compress(json.dumps(TOKEN).encode(), mtime=0)[:60]
 
 
 @both
@@ -642,7 +642,7 @@ def test_answers_are_not_mixed_up_among_threads(org: Server, caller: Flask) -> N
      (b"", b"HTTP/1.1 100 Continue\r\n\r\n"), (answer(b"", length=9_000), b" "),
      (b"HTTP/1.1 200 OK\r\n\r\n", b" "), (CHUNKED, b"1\r\n \r\n"),
      (CHUNKED + b"1;", b"x"), (answer(b"", "200 OK", ZIPPED, length=99_999)
-      + gzip.compress(b"")[:10], b"\x00\x00\x00\xff\xff")])  # fmt: skip
+      + gzip.compress(b"", mtime=0)[:10], b"\x00\x00\x00\xff\xff")])  # fmt: skip
 def test_a_drip_is_cut_at_the_deadline(
     org: Server, ask: Ask, first: bytes, drop: bytes
 ) -> None:
