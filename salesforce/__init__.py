@@ -24,6 +24,7 @@ from salesforce.oauth import (
 from salesforce.redaction import is_logged_field, redact, redact_log
 from salesforce.states import State
 from salesforce.transport import init_app, quiet_loggers
+from salesforce.trips import Trip
 
 __all__ = [
     "NO_SITE",
@@ -35,6 +36,7 @@ __all__ = [
     "SalesforceError",
     "State",
     "TokenAnswer",
+    "Trip",
     "authorization_request",
     "decode",
     "exchange_code",

@@ -17,6 +17,7 @@ from salesforce.errors import SalesforceError, decode
 from salesforce.hosts import DomainError, parse_https_url
 from salesforce.redaction import redact, redact_answer
 from salesforce.states import State
+from salesforce.trips import Trip
 
 LONGEST_TOKEN = 16_384
 LONGEST_URL = 255
@@ -38,8 +39,6 @@ VISIBLE = re.compile(r"[\x21-\x7e]+")
 SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*")
 """RFC 6749, section 3.3."""
 DIGITS = re.compile(r"[0-9]{1,15}")
-WAIT = re.compile(r"[0-9]{1,5}")
-"""Seconds that a person may be told to wait: about a day."""
 IDENTITY = re.compile(r"/([A-Za-z0-9_-]{1,64})/([A-Za-z0-9_-]{1,64})/?\Z")
 """The end of an identity URL: organization, then user."""
 T = TypeVar("T")
@@ -53,7 +52,8 @@ class TokenAnswer:
     """A token endpoint's answer, every field checked.
 
     Absent fields are None. `issued_at` comes from milliseconds since 1970 and
-    `expires_in` from seconds. `response` is the body, fit to be shown.
+    `expires_in` from seconds. `response` is the body, fit to be shown. `trip` is
+    the request that brought it; how it came is no part of what it says.
     """
 
     access_token: str = field(repr=False)
@@ -64,6 +64,7 @@ class TokenAnswer:
     scope: str | None
     expires_in: timedelta | None
     response: str
+    trip: Trip | None = field(default=None, compare=False)
 
     @property
     def organization_and_user(self) -> tuple[str, str] | None:
@@ -79,22 +80,28 @@ class _Unusable(ValueError):
 
 
 def read_token_answer(
-    status: int, headers: Mapping[str, str], body: bytes, secrets: Collection[str]
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    secrets: Collection[str],
+    *,
+    seconds: float = 0.0,
 ) -> TokenAnswer:
     """Return the answer's fields, or raise `SalesforceError`.
 
     `secrets` are the values that the request carried; they are kept out of
-    everything that is stored or shown.
+    everything that is stored or shown. `seconds` is how long the request took.
     """
+    trip = Trip.of(status, headers, seconds)
     text = body.decode("utf-8", "replace")
     response = redact_answer(text, secrets)
     if status != OK:
-        _refuse_status(status, headers, text, secrets, response)
+        _refuse_status(status, text, secrets, response, trip)
     try:
         fields = _fields(body)
         if "error" in fields:
             raise _Unusable("it has a token's status, and an error in it")
-        return _token(fields, response, secrets)
+        return _token(fields, response, secrets, trip)
     except _Unusable as problem:
         rescued = _rescued_refresh_token(body)
         raise SalesforceError(
@@ -105,19 +112,16 @@ def read_token_answer(
             response=response,
             answer_lost=rescued is None,
             refresh_token=rescued,
+            trip=trip,
         ) from None
 
 
 def _refuse_status(
-    status: int,
-    headers: Mapping[str, str],
-    text: str,
-    secrets: Collection[str],
-    response: str,
+    status: int, text: str, secrets: Collection[str], response: str, trip: Trip
 ) -> Never:
     if status == TOO_MANY_REQUESTS or status >= SERVER_ERROR:
-        raise _outage(status, headers, response)
-    if status >= BAD_REQUEST and (refusal := _refusal(text, secrets, response)):
+        raise _outage(status, response, trip)
+    if status >= BAD_REQUEST and (refusal := _refusal(text, secrets, response, trip)):
         if refusal.state is State.LOGIN_REQUIRED and status != BAD_REQUEST:
             # A grant is dead when the token endpoint says so, with a 400 (RFC
             # 6749, section 5.2), and not when a proxy on the way says no.
@@ -131,13 +135,17 @@ def _refuse_status(
         " Check the Salesforce Domain."
     )
     raise SalesforceError(
-        why, state=State.MISCONFIGURED, code=f"<HTTP {status}>", response=response
+        why,
+        state=State.MISCONFIGURED,
+        code=f"<HTTP {status}>",
+        response=response,
+        trip=trip,
     )
 
 
-def _outage(status: int, headers: Mapping[str, str], response: str) -> SalesforceError:
-    wait = headers.get("Retry-After", "")
-    later = f"in {wait} seconds" if WAIT.fullmatch(wait) else "later"
+def _outage(status: int, response: str, trip: Trip) -> SalesforceError:
+    wait = trip.retry_after
+    later = "later" if wait is None else f"in {wait:,} seconds"
     why = "asks for fewer requests" if status == TOO_MANY_REQUESTS else "is not well"
     return SalesforceError(
         f"The org {why} (HTTP {status}). Try again {later}.",
@@ -146,11 +154,12 @@ def _outage(status: int, headers: Mapping[str, str], response: str) -> Salesforc
         response=response,
         # These two are said before anything is done.
         answer_lost=status not in (TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE),
+        trip=trip,
     )
 
 
 def _refusal(
-    text: str, secrets: Collection[str], response: str
+    text: str, secrets: Collection[str], response: str, trip: Trip
 ) -> SalesforceError | None:
     """Decode the error in the body, if there is one as RFC 6749 has it."""
     try:
@@ -164,6 +173,7 @@ def _refusal(
         redact(error, secrets)[:LONGEST_CODE],
         redact(description, secrets) if isinstance(description, str) else "",
         response=response,
+        trip=trip,
     )
 
 
@@ -182,7 +192,7 @@ def _no_constant(name: str) -> Never:
 
 
 def _token(
-    fields: dict[str, object], response: str, secrets: Collection[str]
+    fields: dict[str, object], response: str, secrets: Collection[str], trip: Trip
 ) -> TokenAnswer:
     token_type = _text(fields, "token_type", VISIBLE, LONGEST_CODE) or "Bearer"
     if token_type.lower() != "bearer":
@@ -208,6 +218,7 @@ def _token(
         scope=scope,
         expires_in=_number(fields, "expires_in", _lifetime),
         response=response,
+        trip=trip,
     )
 
 

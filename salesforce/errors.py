@@ -11,6 +11,7 @@ from typing import NamedTuple
 from salesforce.hosts import origin_of
 from salesforce.redaction import printable
 from salesforce.states import State
+from salesforce.trips import Trip
 
 LONGEST_DESCRIPTION = 300
 NO_SITE = "<no Remote Site>"
@@ -25,7 +26,8 @@ class SalesforceError(Exception):
     `code` is the provider's own error code, or ours in angle brackets.
     `response` is the answer's body, redacted, or None where there was none.
     `refresh_token` is a new refresh token that came with an otherwise unusable
-    answer: the old one may be dead, so it must not be lost.
+    answer: the old one may be dead, so it must not be lost. `trip` is the
+    request it came of, or None where none was made.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class SalesforceError(Exception):
         response: str | None = None,
         answer_lost: bool = False,
         refresh_token: str | None = None,
+        trip: Trip | None = None,
     ) -> None:
         super().__init__(sentence)
         self.state = state
@@ -44,6 +47,7 @@ class SalesforceError(Exception):
         self.response = response
         self.answer_lost = answer_lost
         self.refresh_token = refresh_token
+        self.trip = trip
 
     @property
     def was_sent(self) -> bool:
@@ -303,7 +307,11 @@ def address_refused(url: str, address: str) -> SalesforceError:
 
 
 def decode(
-    error: str, description: str, *, response: str | None = None
+    error: str,
+    description: str,
+    *,
+    response: str | None = None,
+    trip: Trip | None = None,
 ) -> SalesforceError:
     """Turn a provider's error into ours.
 
@@ -324,4 +332,5 @@ def decode(
         state=state,
         code=error,
         response=response,
+        trip=trip,
     )

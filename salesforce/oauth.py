@@ -9,6 +9,7 @@ a proof key of the base64url alphabet, the secret in the body.
 import base64
 import hashlib
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
@@ -30,6 +31,7 @@ from salesforce.transport import (
     HostRefused,
     NoAnswer,
 )
+from salesforce.trips import Trip
 
 VERIFIER_BYTES = 64
 """Makes 86 characters, all of base64url: Salesforce refuses the ~ of RFC 7636."""
@@ -139,37 +141,42 @@ class _Session(OAuth2Session):
         self._endpoint = client.domain.endpoint("token")
         self._secrets = {*secrets_sent, client.client_secret or ""} - {""}
         self._answer: TokenAnswer | None = None
-        self.register_compliance_hook("access_token_response", self._read)
-        self.register_compliance_hook("refresh_token_response", self._read)
 
     def ask(self, send: Callable[[str], object]) -> TokenAnswer:
-        """Let the library `send` its request; return what `_read` read."""
-        try:
-            with at_hand(self._secrets):
-                send(_for_the_library(self._endpoint))
-        except NoAnswer as failure:
-            raise _no_answer(failure, self._endpoint) from None
+        """Let the library `send` its request; return what came of it."""
+        with at_hand(self._secrets):
+            send(_for_the_library(self._endpoint))
         assert self._answer is not None
         return self._answer
 
     def request(  # type: ignore[override]
         self, method: str, url: str, **kwargs: Any
     ) -> requests.Response:
-        """Send the library's request to the real endpoint, without a redirect."""
+        """Send the library's request to the real endpoint, without a redirect.
+
+        The answer is settled here, and the library is left one that it cannot
+        trip over.
+        """
         kwargs.pop("withhold_token", None)
         kwargs |= {"proxies": self._proxies, "allow_redirects": False}
-        return requests.Session.request(self, method, self._endpoint, **kwargs)
-
-    def _read(self, response: requests.Response) -> requests.Response:
-        """Settle the answer, and leave the library one that it cannot trip over."""
+        began = time.monotonic()
+        try:
+            response = requests.Session.request(self, method, self._endpoint, **kwargs)
+        except NoAnswer as failure:
+            seconds = time.monotonic() - began
+            raise _no_answer(failure, self._endpoint, seconds) from None
         self._answer = read_token_answer(
-            response.status_code, response.headers, response.content, self._secrets
+            response.status_code,
+            response.headers,
+            response.content,
+            self._secrets,
+            seconds=time.monotonic() - began,
         )
         response._content = b'{"access_token": "read", "token_type": "Bearer"}'
         return response
 
 
-def _no_answer(failure: NoAnswer, url: str) -> SalesforceError:
+def _no_answer(failure: NoAnswer, url: str, seconds: float) -> SalesforceError:
     if isinstance(failure.cause, HostRefused):
         return no_remote_site(url)
     if isinstance(failure.cause, AddressRefused):
@@ -180,6 +187,7 @@ def _no_answer(failure: NoAnswer, url: str) -> SalesforceError:
         state=State.UNREACHABLE,
         code=code,
         answer_lost=failure.sent,
+        trip=Trip(None, seconds),
     )
 
 

@@ -1,6 +1,7 @@
 """What a token endpoint may answer, and what becomes of it."""
 
 import json
+import time
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from salesforce.answers import LONGEST_TOKEN, TokenAnswer, read_token_answer
 from salesforce.errors import SalesforceError, decode
 from salesforce.states import State
+from salesforce.trips import Trip
 from vault import fingerprint
 
 TOKEN: dict[str, Any] = {
@@ -376,6 +378,54 @@ def test_a_wait_is_said_where_it_is_in_seconds(
     status: int, wait: str, said: str
 ) -> None:
     assert str(refused(b"", status, Retry_After=wait)).endswith(f"Try again {said}")
+
+
+NOON = "Fri, 17 Apr 2026 12:00:00 GMT"
+CLOCK = datetime(2026, 4, 17, 12, tzinfo=UTC).timestamp()
+
+
+@pytest.fixture
+def noon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This server's clock says that it is noon."""
+    monkeypatch.setattr(time, "time", lambda: CLOCK)
+
+
+@pytest.mark.usefixtures("noon")
+@pytest.mark.parametrize(
+    ("wait", "date", "seconds"),
+    [("0", "", 0), ("120", "", 120), ("86400", "", 86400), ("86401", "", 86400),
+     ("9999999999", "", 86400), ("Fri, 17 Apr 2026 12:02:00 GMT", "", 120),
+     (NOON, "", 0), ("Sat, 18 Apr 2026 13:00:00 GMT", "", 86400),
+     # by the org's clock, which is an hour behind
+     ("Fri, 17 Apr 2026 11:02:00 GMT", "Fri, 17 Apr 2026 11:00:00 GMT", 120),
+     ("Fri, 17 Apr 2026 11:02:00 GMT", "nonsense", None),
+     ("Fri, 17 Apr 2026 11:59:59 GMT", "", None), ("-1", "", None), ("", "", None),
+     ("1.5", "", None), ("soon", "", None), ("12345678901", "", None), ("1" * 5000, "",
+     None), (" 7", "", None), ("7\n", "", None), ("٣", "", None),
+     ("Fri, 31 Feb 2026 12:00:00 GMT", "", None), ("17 Apr 2026", "", None),
+     ("Fri, 17 Apr 0000 12:00:00 GMT", "", None), (NOON + "x" * 60_000, "", None)],
+)  # fmt: skip
+def test_how_long_the_org_asks_to_be_left_alone(
+    wait: str, date: str, seconds: int | None
+) -> None:
+    error = refused(b"", 503, Retry_After=wait, Date=date)
+    assert error.trip is not None
+    assert error.trip.retry_after == seconds
+
+
+@pytest.mark.usefixtures("noon")
+@pytest.mark.parametrize(
+    ("date", "skew"),
+    [(NOON, 0), ("Fri, 17 Apr 2026 12:05:00 GMT", 300),
+     ("Thu, 01 Jan 1970 00:00:00 GMT", -CLOCK),
+     ("Fri, 17 Apr 2026 11:59:58 GMT", -2), ("", None), ("12:00", None),
+     ("Fri, 17 Apr 2026 12:00:00 +0200", None), ("Fri, 17 Apr 2026 25:00:00 GMT", None),
+     ("\x00", None), ("\xff", None)],
+)  # fmt: skip
+def test_the_clock_of_the_org_is_compared_with_the_clock_here(
+    date: str, skew: float | None
+) -> None:
+    assert read(TOKEN, Date=date).trip == Trip(200, 0.0, None, skew)
 
 
 @pytest.mark.parametrize("secret", sorted(SECRETS))

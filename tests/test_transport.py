@@ -630,6 +630,37 @@ def test_answers_are_not_mixed_up_among_threads(org: Server, caller: Flask) -> N
         assert [it.access_token for it in answers] == sent
 
 
+@both
+def test_a_request_tells_what_it_was_like(org: Server, ask: Ask) -> None:
+    def slow(line: socket.socket, _: Request) -> None:
+        time.sleep(0.2)
+        line.sendall(answer(TOKEN, "200 OK", b"Date: Thu, 01 Jan 2037 00:00:00 GMT"))
+
+    org.script = [slow, answer(b"", "503 Down", b"Retry-After: 7"), last(b"HTT")]
+    trip = ask(org.client).trip
+    assert trip
+    assert (trip.status, trip.retry_after) == (200, None)
+    assert 0.2 <= trip.seconds < 2
+    assert trip.clock_skew
+    assert trip.clock_skew > 0
+    trip = failure(ask, org.client).trip
+    assert trip
+    assert (trip.status, trip.retry_after, trip.clock_skew) == (503, 7, None)
+    trip = failure(ask, org.client).trip
+    assert trip
+    assert (trip.status, trip.retry_after, trip.clock_skew) == (None, None, None)
+    assert 0 < trip.seconds < 2
+
+
+@both
+def test_without_a_request_there_is_no_trip(
+    org: Server, ask: Ask, caller: Flask
+) -> None:
+    for site in (None, Listed(local_network=False)):
+        list_as(caller, site)
+        assert failure(ask, org.client).trip is None
+
+
 # Bounds
 
 
