@@ -97,13 +97,24 @@ def record(
             actor=_text(name),
             actor_id=user_id,
             address=_text(request.remote_addr or "") if has_request_context() else "",
-            request_id=_text(str(g.get("request_id", ""))),
+            request_id=request_id(),
             subject_kind=_text(subject.audit_kind) if subject else "",
             subject=_text(subject.audit_name) if subject else "",
             subject_id=subject.id if subject else None,
             detail=_detail(detail),
         )
     )
+
+
+def actor_name() -> str:
+    """Name who is acting, for a row of another table."""
+    name, _ = _actor(None)
+    return _text(name)
+
+
+def request_id() -> str:
+    """Return the id of the request, "" on the command line."""
+    return _text(str(g.get("request_id", "")))
 
 
 def _actor(actor: Account | None) -> tuple[str, int | None]:

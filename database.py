@@ -1,11 +1,12 @@
 """The database: how tables are declared, and how SQLite is set up for them."""
 
 import sqlite3
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import DateTime, MetaData, event
+from sqlalchemy import DateTime, MetaData, event, func, select
 from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.exc import DBAPIError
@@ -35,6 +36,19 @@ else:
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+def tick() -> float:
+    """Return seconds on a clock that nobody sets, the same for all processes.
+
+    They are for leases: what is set or steps is the time of day. SQLite's
+    processes share a machine, whose monotonic clock is system-wide (Python's
+    documentation of `time.monotonic`); PostgreSQL's share the server.
+    """
+    if db.engine.dialect.name != "postgresql":
+        return time.monotonic()
+    epoch = func.extract("epoch", func.clock_timestamp())
+    return float(db.session.execute(select(epoch)).scalar_one())
 
 
 def unusable(error: DBAPIError) -> str:

@@ -18,7 +18,15 @@ from sqlalchemy import Integer, Select, column, false, func, null, or_, select, 
 from sqlalchemy.orm import load_only
 
 from database import db
-from models import LARGEST_ID, ExternalApplication, any_to_mark, mark_expired, name_key
+from engine import settle
+from models import (
+    LARGEST_ID,
+    ExternalApplication,
+    any_open,
+    any_to_mark,
+    mark_expired,
+    name_key,
+)
 from salesforce import State
 
 PAGE_SIZE = 25
@@ -140,12 +148,14 @@ class Page:
 
 
 def get_page(query: Query) -> Page:
-    """Fetch one page: one statement, two for a search or a filter by a state that
-    passes, three when a token's time has just passed."""
+    """Fetch one page: two statements, more when a token's time has just passed or
+    an attempt was left behind."""
     needle = name_key(query.search)
-    count, late = _look_ahead(query, needle)
+    count, late, is_open = _look_ahead(query, needle)
     if late:
         mark_expired()
+    if is_open:
+        settle()
     few = count is not None and count <= FEW
     ordered = count is not None and len(needle) >= TRIGRAM and _is_newest(query)
     fetch = _few if few else _nearest if ordered else _walk
@@ -169,19 +179,21 @@ def get_page(query: Query) -> Page:
     )
 
 
-def _look_ahead(query: Query, needle: str) -> tuple[int | None, bool]:
-    """Count the matches up to one more than `FEW`, None where no index can; and
-    ask whether there are tokens to mark as expired. One statement, or none."""
+def _look_ahead(query: Query, needle: str) -> tuple[int | None, bool, bool]:
+    """Count the matches up to one more than `FEW`, None where no index can; and ask
+    whether there are tokens to mark as expired, and attempts that are open."""
     counts = bool(needle) and _on_sqlite()
     passes = query.state in (State.CONNECTED, State.EXPIRED)
-    if not counts and not passes:
-        return None, False
     capped = _matches(needle).limit(FEW + 1).subquery()
     count = select(func.count()).select_from(capped).scalar_subquery()
     row = db.session.execute(
-        select(count if counts else null(), any_to_mark() if passes else false())
+        select(
+            count if counts else null(),
+            any_to_mark() if passes else false(),
+            any_open(),
+        )
     ).one()
-    return row[0], bool(row[1])
+    return row[0], bool(row[1]), bool(row[2])
 
 
 def _matches(needle: str) -> Select[int]:

@@ -10,6 +10,7 @@ import json
 import logging
 import re
 import secrets
+import time
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -49,6 +50,7 @@ def init_app(app: Flask, *, level: str, proxies: int) -> None:
             handler.setFormatter(JsonLines())
 
     def give_request_id() -> None:
+        g.arrived_at = time.monotonic()
         g.request_id = _believed(proxies) or secrets.token_hex(REQUEST_ID_BYTES)
 
     app.before_request(give_request_id)

@@ -3,6 +3,7 @@ and answers that suit htmx and a plain browser alike."""
 
 from flask import (
     current_app,
+    flash,
     make_response,
     redirect,
     render_template,
@@ -14,6 +15,7 @@ from werkzeug.wrappers import Response
 import engine
 from database import db
 from models import ExternalApplication, site_for
+from salesforce import setup_url
 
 NO_CONTENT = 204
 SEE_OTHER = 303
@@ -42,25 +44,40 @@ def leave_for(url: str) -> Response:
     return response
 
 
-def show_panel(application: ExternalApplication) -> Response:
+def show_panel(
+    application: ExternalApplication, result: engine.Result | None = None
+) -> Response:
     """Answer with the record's panel: alone to htmx, on its page to a browser."""
     if not asked_by_htmx():
+        if result and result.busy:
+            flash(result.reason, "error")
         return redirect(
             url_for("applications.show", application_id=application.id), SEE_OTHER
         )
-    context = panel_context(application)
+    context = panel_context(application) | {"result": result}
     return make_response(render_template("applications/_panel.html", **context))
 
 
 def panel_context(application: ExternalApplication) -> dict[str, object]:
     """Return what the panel's template needs."""
     origin = application.domain.origin
+    engine.settle(application.id)
     return {
         "application": application,
-        "why_login": engine.why_not_silent(application),
+        "next_step": engine.choose(application),
+        "setup_url": _setup_url(application),
         "own_callback_url": own_callback_url(),
         "missing_site": None if site_for(origin) else origin,
     }
+
+
+def _setup_url(application: ExternalApplication) -> str | None:
+    """Return where in this very org's Setup the last error is mended."""
+    page = application.last_error_page
+    if page is None:
+        return None
+    host = application.domain.host
+    return setup_url(host, page) or setup_url(application.instance_url or "", page)
 
 
 def own_callback_url() -> str:

@@ -32,10 +32,15 @@ BAD_REQUEST = 400
 @needs(Role.OPERATOR)
 def create(application_id: int) -> Response:
     application = load_application(application_id)
-    outcome = engine.get_token(application, session[SIGN_IN])
-    if outcome.login_url:
-        return leave_for(outcome.login_url)
-    return show_panel(application)
+    result = engine.get_token(
+        application,
+        session[SIGN_IN],
+        log_in="log_in" in request.form,
+        insist="insist" in request.form,
+    )
+    if result.login_url:
+        return leave_for(result.login_url)
+    return show_panel(application, result)
 
 
 @blueprint.get("/callback")
@@ -43,8 +48,8 @@ def create(application_id: int) -> Response:
 def callback() -> Response:
     if request.method == "HEAD":  # Flask routes it here; it must not use a login up
         raise MethodNotAllowed(["GET"])
-    application, stored = engine.finish_login(request.args, session[SIGN_IN])
-    if stored:
+    application, result = engine.finish_login(request.args, session[SIGN_IN])
+    if result.stored:
         flash("Logged in: a new access token is stored.")
     return redirect(
         url_for("applications.show", application_id=application.id), SEE_OTHER

@@ -17,7 +17,7 @@ from sqlalchemy import BigInteger, Index, Integer, String, Text, insert, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from database import Model, Moment, db, now
-from models.applications import LONGEST_TEXT
+from models.clients import LONGEST_TEXT
 
 HASH_DIGITS = 64
 NO_HASH = "0" * HASH_DIGITS
@@ -49,6 +49,8 @@ class Event(StrEnum):
     LOGIN_STARTED = "login_started"
     TOKEN_REFRESHED = "token_refreshed"  # noqa: S105
     REFRESH_FAILED = "refresh_failed"
+    TOKEN_REVOKED = "token_revoked"  # noqa: S105
+    SECRET_PROMOTED = "secret_promoted"  # noqa: S105
     SECRET_REVEALED = "secret_revealed"  # noqa: S105
     SECRET_COPIED = "secret_copied"  # noqa: S105
     SITE_CREATED = "site_created"

@@ -6,7 +6,8 @@ from sqlalchemy import ForeignKey, String, Text, update
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from database import Model, Moment, db, now
-from models.applications import LONGEST_TEXT, ExternalApplication
+from models.applications import ExternalApplication
+from models.clients import LONGEST_TEXT
 from vault import Encrypted, Sealed
 
 

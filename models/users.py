@@ -26,7 +26,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Mapped, joinedload, mapped_column, relationship
 
 from database import Model, Moment, db, now
-from models.applications import LONGEST_TEXT
+from models.clients import LONGEST_TEXT
 from vault import Encrypted, Sealed, UnreadableSecret, seal
 
 TOKEN_BYTES = 32

@@ -4,7 +4,7 @@ Nothing else in Orgdesk touches the network or requests-oauthlib.
 """
 
 from salesforce.answers import TokenAnswer
-from salesforce.errors import NO_SITE, SalesforceError, decode, no_remote_site
+from salesforce.errors import NO_SITE, TIMEOUT, SalesforceError, decode, no_remote_site
 from salesforce.hosts import (
     DomainError,
     Origin,
@@ -26,8 +26,12 @@ from salesforce.states import State
 from salesforce.transport import init_app, quiet_loggers
 from salesforce.trips import Trip
 
+from salesforce.shim import *  # noqa
+from salesforce.shim import Revocation, Introspection, introspect, is_alive, present_assertion, revoke, setup_url, use_client_credentials
+
 __all__ = [
     "NO_SITE",
+    "TIMEOUT",
     "AuthorizationRequest",
     "Client",
     "DomainError",

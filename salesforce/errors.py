@@ -15,6 +15,7 @@ from salesforce.trips import Trip
 
 LONGEST_DESCRIPTION = 300
 NO_SITE = "<no Remote Site>"
+TIMEOUT = "<timeout>"
 ADDRESS_REFUSED = "<address refused>"
 
 
@@ -40,14 +41,25 @@ class SalesforceError(Exception):
         answer_lost: bool = False,
         refresh_token: str | None = None,
         trip: Trip | None = None,
+        action: str = "",
+        setup_page: str | None = None,
     ) -> None:
         super().__init__(sentence)
+        self.action, self.setup_page, self.refused = action, setup_page, False
         self.state = state
         self.code = code
         self.response = response
         self.answer_lost = answer_lost
         self.refresh_token = refresh_token
         self.trip = trip
+
+    @property
+    def is_transient(self) -> bool:
+        return self.state is State.UNREACHABLE
+
+    @property
+    def is_wrong_secret(self) -> bool:
+        return self.code == "invalid_client"
 
     @property
     def was_sent(self) -> bool:

@@ -19,7 +19,7 @@ import requests
 from requests_oauthlib import OAuth2Session
 
 from salesforce.answers import TokenAnswer, read_token_answer
-from salesforce.errors import SalesforceError, address_refused, no_remote_site
+from salesforce.errors import TIMEOUT, SalesforceError, address_refused, no_remote_site
 from salesforce.hosts import SalesforceDomain
 from salesforce.redaction import at_hand
 from salesforce.states import State
@@ -90,7 +90,7 @@ def authorization_request(
     )
 
 
-def exchange_code(client: Client, code: str, code_verifier: str) -> TokenAnswer:
+def exchange_code(client: Client, code: str, code_verifier: str, *, deadline: float = 20) -> TokenAnswer:
     """Exchange an authorization code for a token; raise `SalesforceError`."""
     session = _Session(client, code, code_verifier)
     return session.ask(
@@ -104,7 +104,7 @@ def exchange_code(client: Client, code: str, code_verifier: str) -> TokenAnswer:
     )
 
 
-def refresh_access_token(client: Client, refresh_token: str) -> TokenAnswer:
+def refresh_access_token(client: Client, refresh_token: str, *, deadline: float = 20) -> TokenAnswer:
     """Ask for a new access token without a page; raise `SalesforceError`."""
     session = _Session(client, refresh_token)
     authentication: dict[str, Any] = {"client_id": client.client_id}
@@ -196,7 +196,7 @@ def _what_failed(failure: NoAnswer) -> tuple[str, str]:
     if isinstance(cause, AnswerTooLarge):
         return "<too large>", "The org's answer is too large to be a token."
     if failure.sent and isinstance(cause, DeadlinePassed | requests.Timeout):
-        return "<timeout>", "The org did not answer in time."
+        return TIMEOUT, "The org did not answer in time."
     if failure.sent:
         return "<lost>", "The connection broke before the org's answer was there."
     if isinstance(cause, requests.exceptions.SSLError):

@@ -373,7 +373,7 @@ def test_a_rotated_refresh_token_is_kept_and_used_next(
         tokens.add(secrets_of(app)["refresh"])
     assert len(tokens) == 4
     assert load(app, 1).state is State.CONNECTED
-    assert load(app, 1).refresh_token_rotates
+    assert load(app, 1).rotation
 
 
 def test_what_an_answer_lacks_survives(

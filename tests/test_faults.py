@@ -201,7 +201,7 @@ class Case:
             token = TokenAnswer(
                 OLD_ACCESS, OLD_REFRESH, None, None, None, None, None, "{}"
             )
-            record.refresh_token_rotates = False
+            record.rotation = False
             record.store_token(token, client, Lane.BROWSER, "for the test")
             record.refresh_token_problem = None if refreshable else "for the test"
             db.session.commit()

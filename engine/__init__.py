@@ -1,0 +1,26 @@
+"""The token engine: every way to a token, and never a token lost.
+
+`get_token` is shared by the button, the callback, commands and whoever comes
+later. One attempt at a time is under way for each record (`flights`); on which
+lane it goes is `lanes`' to say. No database transaction is open while the org
+is asked, and the record is read again before anything is written to it.
+"""
+
+from engine.flights import settle
+from engine.lanes import Step, choose
+from engine.logins import finish_login
+from engine.results import LoginRefused, RecordGone, Result
+from engine.revocation import revoke
+from engine.tokens import get_token
+
+__all__ = [
+    "LoginRefused",
+    "RecordGone",
+    "Result",
+    "Step",
+    "choose",
+    "finish_login",
+    "get_token",
+    "revoke",
+    "settle",
+]

@@ -1,0 +1,376 @@
+"""Single flight: one attempt at a time for each record, whoever asks.
+
+The lease is the attempt's row, which the database lets be open once. Who comes
+while it is open shares what comes of it. What a process that died left behind
+is settled by the next one that looks.
+"""
+
+import logging
+import time
+from datetime import timedelta
+from typing import NamedTuple
+
+from flask import g
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
+
+import audit
+from database import db, tick
+from engine.lanes import Asked
+from engine.results import RecordGone, Result
+from models import (
+    LEASE,
+    Attempt,
+    Event,
+    ExternalApplication,
+    Lane,
+    Outcome,
+    left_behind,
+    prune_attempts,
+)
+from salesforce import TIMEOUT, Client, SalesforceError, State, TokenAnswer
+
+STORE_PATIENCE = 20.0
+"""Seconds for which a database that cannot be written is tried again."""
+STORE_PAUSE = 0.25
+MILLISECONDS = 1_000
+
+SETTLED = timedelta(seconds=60)
+"""By then an org has done what it was asked, or never will."""
+GATEWAYS = (502, 504)
+"""What a proxy answers in the place of an org that is still at it."""
+
+RECORD_DELETED = "<record deleted>"
+OWNER_GONE = "<process ended>"
+ANSWER_LOST = "<answer lost>"
+CANNOT_TELL = "<cannot tell>"
+"""The org does not say whether a refresh token lives: only a login helps."""
+ASK_OR_LOG_IN = (
+    "Press Refresh Access Token: the org is asked first whether the stored refresh"
+    " token still lives. Or log in again."
+)
+
+log = logging.getLogger(__name__)
+
+
+class Flight(NamedTuple):
+    """An attempt under way, in plain values.
+
+    `before` are the fingerprints of the tokens that were there when it began.
+    """
+
+    id: int
+    application_id: int
+    was: audit.Thing
+    lane: Lane
+    reason: str
+    before: tuple[str | None, str | None]
+
+
+class Landed(NamedTuple):
+    """What came of a flight, and what is left to do after it.
+
+    `client` is who asked; `replaced` is a grant that is stored no more and
+    should be revoked, with the app and host that gave it.
+    """
+
+    result: Result
+    client: Client | None = None
+    replaced: tuple[str, tuple[str, str]] | None = None
+
+
+def arrival() -> float:
+    """When this request came, on the clock of the leases."""
+    waited = time.monotonic() - float(g.get("arrived_at", time.monotonic()))
+    return tick() - waited
+
+
+def begin(application: ExternalApplication, lane: Lane, reason: str) -> Flight | None:
+    """Take the record's lease, in the session's transaction.
+
+    None where somebody else was faster; the transaction is undone then. The
+    record is read again under the lease: what it held before is not sent. A
+    login needs no lease. Raises `RecordGone`.
+    """
+    application_id = application.id
+    attempt = Attempt(
+        application_id=application_id,
+        lane=lane,
+        actor=audit.actor_name(),
+        request_id=audit.request_id(),
+        reason=reason,
+        lease_ends=tick() + LEASE,
+    )
+    db.session.add(attempt)
+    try:
+        db.session.flush()
+    except IntegrityError:
+        db.session.rollback()
+        if lane is Lane.BROWSER:
+            raise RecordGone from None
+        return None
+    db.session.refresh(application)
+    attempt.access_token_before, attempt.refresh_token_before = application.fingerprints
+    prune_attempts()
+    was = audit.Thing(application.audit_kind, application.audit_name, application_id)
+    return Flight(
+        attempt.id, application_id, was, lane, reason, application.fingerprints
+    )
+
+
+def land(flight: Flight, asked: Asked) -> Landed:
+    """Store what came of a flight, and close it, in one transaction.
+
+    A database that is locked, full or away for a while is tried again: what
+    the org answered may be the only copy of a token. Raises `RecordGone`.
+    """
+    end = time.monotonic() + STORE_PATIENCE
+    while True:
+        try:
+            return _land(flight, asked)
+        except (OperationalError, InterfaceError) as error:
+            db.session.rollback()
+            if time.monotonic() > end:
+                raise
+            log.warning("The answer is not stored yet: %s", error.orig)
+            time.sleep(STORE_PAUSE)
+
+
+def _land(flight: Flight, asked: Asked) -> Landed:
+    """Lock the attempt, then the record, and the trail's head last, as all do."""
+    attempt = db.session.get(Attempt, flight.id, populate_existing=True)
+    was_open = attempt is not None and attempt.finish(Outcome.FAILED)
+    application = ExternalApplication.locked(flight.application_id)
+    if application is None or attempt is None:
+        audit.record(
+            Event.REFRESH_FAILED,
+            flight.was,
+            lane=flight.lane,
+            error_code=RECORD_DELETED,
+        )
+        db.session.commit()
+        raise RecordGone
+    db.session.refresh(attempt)
+    if not was_open and attempt.outcome is not Outcome.LOST:
+        # It is closed by this very process: the commit went through, and the
+        # connection broke before that could be said.
+        return Landed(result_of(attempt), asked.client)
+    untouched = application.fingerprints == flight.before
+    if not was_open and not untouched:
+        db.session.rollback()
+        log.warning("Attempt %s came back too late; its answer is dropped", flight.id)
+        return Landed(
+            Result(
+                flight.lane,
+                application.state,
+                "This attempt took longer than its lease; somebody else has been at it.",
+            ),
+            asked.client,
+            _orphan(flight, asked),
+        )
+    replaced = _apply(flight, asked, application, attempt, untouched=untouched)
+    result = result_of(attempt)
+    db.session.commit()
+    return Landed(result, asked.client, replaced)
+
+
+def _apply(
+    flight: Flight,
+    asked: Asked,
+    application: ExternalApplication,
+    attempt: Attempt,
+    *,
+    untouched: bool,
+) -> tuple[str, tuple[str, str]] | None:
+    """Take the answer over, note it in history and trail; return a grant replaced.
+
+    `untouched` tells that the record holds what it held when the flight began.
+    A login brings a grant of its own, which is stored all the same.
+    """
+    result, is_login = asked.result, flight.lane is Lane.BROWSER
+    former, replaced = _stored_grant(application), None
+    outcome = Outcome.SUPERSEDED
+    if isinstance(result, TokenAnswer) and (untouched or is_login):
+        assert asked.client is not None
+        if application.store_token(result, asked.client, flight.lane, flight.reason):
+            outcome = Outcome.STORED
+        if asked.secret and asked.client.client_secret:
+            application.secret_used = asked.secret
+    elif isinstance(result, SalesforceError) and (
+        untouched or (is_login and result.refresh_token)
+    ):
+        outcome = Outcome.FAILED
+        _keep_failure(flight, asked, application, result)
+    else:
+        replaced = _orphan(flight, asked)
+    if is_login and former and former != _stored_grant(application):
+        replaced = former
+    _write_history(flight, asked, application, attempt, outcome)
+    return replaced
+
+
+def _keep_failure(
+    flight: Flight,
+    asked: Asked,
+    application: ExternalApplication,
+    error: SalesforceError,
+) -> None:
+    application.keep_failure(error, asked.client, flight.lane)
+    is_rotating = application.rotation
+    if flight.lane is not Lane.SILENT or not error.answer_lost or is_rotating is False:
+        return
+    application.doubt(SETTLED if _may_go_on(error) else timedelta())
+    if is_rotating:
+        application.leave_unknown(
+            f"{error} This org replaces the refresh token at each use, so the stored"
+            " one may be used up, and is not simply sent again.",
+            ASK_OR_LOG_IN,
+            error.code,
+        )
+
+
+def _may_go_on(error: SalesforceError) -> bool:
+    """Whether the org may still be at a request that it has not answered."""
+    status = error.trip.status if error.trip else None
+    return status in GATEWAYS or error.code == TIMEOUT
+
+
+def _write_history(
+    flight: Flight,
+    asked: Asked,
+    application: ExternalApplication,
+    attempt: Attempt,
+    outcome: Outcome,
+) -> None:
+    result, trip = asked.result, asked.result.trip
+    attempt.outcome, attempt.state = outcome, application.state
+    attempt.status = trip.status if trip else None
+    attempt.retry_after = trip.retry_after if trip else None
+    attempt.duration = round(asked.seconds * MILLISECONDS)
+    attempt.requests, attempt.secret_used = asked.requests, asked.secret
+    attempt.answer = result.response
+    attempt.access_token_after, attempt.refresh_token_after = application.fingerprints
+    before, after = flight.before[1], attempt.refresh_token_after
+    replaced = before is not None and after != before
+    if flight.lane is Lane.SILENT and outcome is not Outcome.SUPERSEDED:
+        attempt.rotated = replaced
+    if outcome is Outcome.STORED:
+        audit.record(
+            Event.TOKEN_REFRESHED,
+            application,
+            lane=flight.lane,
+            reason=flight.reason,
+            access_token_fingerprint=attempt.access_token_after,
+            refresh_token_fingerprint=after,
+            refresh_token_replaced=replaced,
+        )
+        return
+    error = result if isinstance(result, SalesforceError) else None
+    attempt.error_code = error.code if error else application.last_error_code
+    attempt.reason = str(error) if error else application.last_error
+    audit.record(
+        Event.REFRESH_FAILED,
+        application,
+        lane=flight.lane,
+        state=application.state,
+        error_code=attempt.error_code,
+        reason=attempt.reason,
+        superseded=outcome is Outcome.SUPERSEDED,
+        refresh_token_replaced=replaced,
+    )
+
+
+def _stored_grant(
+    application: ExternalApplication,
+) -> tuple[str, tuple[str, str]] | None:
+    """Return the stored refresh token, and the host and app that gave it."""
+    value = application.opened("refresh_token")
+    domain, client_id = (
+        application.refresh_token_domain,
+        application.refresh_token_client_id,
+    )
+    return (value, (domain, client_id)) if value and domain and client_id else None
+
+
+def _orphan(flight: Flight, asked: Asked) -> tuple[str, tuple[str, str]] | None:
+    """Return a refresh token that came too late to be stored.
+
+    On the silent lane it is the heir of one that is stored no more.
+    """
+    token = asked.result.refresh_token
+    if token is None or asked.client is None:
+        return None
+    return token, asked.client.app
+
+
+def result_of(attempt: Attempt) -> Result:
+    """Return what a closed attempt came to, for all who waited for it."""
+    assert attempt.state is not None
+    needs_login = attempt.lane is Lane.SILENT and (
+        attempt.state is State.LOGIN_REQUIRED or attempt.error_code == CANNOT_TELL
+    )
+    return Result(
+        attempt.lane,
+        attempt.state,
+        attempt.reason or "",
+        stored=attempt.outcome is Outcome.STORED,
+        login_needed=needs_login,
+    )
+
+
+def take_over(attempt: Attempt) -> Result | None:
+    """Close an attempt whose owner has let its lease pass, and say what it means.
+
+    None where the next one may simply begin: nothing was lost, or somebody
+    else closed it.
+    """
+    lost = attempt.lane is Lane.SILENT
+    if not attempt.finish(Outcome.LOST, error_code=OWNER_GONE):
+        db.session.rollback()
+        return None
+    application = ExternalApplication.locked(attempt.application_id)
+    if application is None:
+        db.session.rollback()
+        raise RecordGone
+    db.session.refresh(attempt)
+    lost = lost and application.fingerprints == attempt.fingerprints_before
+    attempt.reason = _what_was_lost(attempt)
+    if lost:
+        application.doubt(timedelta())  # the lease was longer than any org takes
+        application.leave_unknown(attempt.reason, ASK_OR_LOG_IN, OWNER_GONE)
+    attempt.state = application.state
+    audit.record(
+        Event.REFRESH_FAILED,
+        application,
+        lane=attempt.lane,
+        state=application.state,
+        error_code=OWNER_GONE,
+        reason=attempt.reason,
+        asked_by=attempt.actor,
+    )
+    result = result_of(attempt)
+    db.session.commit()
+    return result if lost else None
+
+
+def _what_was_lost(attempt: Attempt) -> str:
+    ended = "The process that was asking the org ended before it had stored the answer."
+    if attempt.lane is Lane.SILENT:
+        return (
+            f"{ended} Where the org replaces refresh tokens at each use, the stored"
+            " one may be used up, so it is not simply sent again."
+        )
+    if attempt.lane is Lane.PAGE_LESS:
+        return f"{ended} Asking again does no harm on this lane."
+    return f"{ended} The code of that login is used up."
+
+
+def settle(application_id: int | None = None) -> None:
+    """Close what processes that died left behind, of one record or of all.
+
+    Whoever asks for a page does not fail because somebody else is writing.
+    """
+    try:
+        for attempt in left_behind(application_id):
+            take_over(attempt)
+    except (OperationalError, RecordGone):
+        db.session.rollback()

@@ -1,0 +1,226 @@
+"""The lanes: which one a record takes, and what is asked of the org on it.
+
+Everything that is needed is read from the record beforehand, so that no
+database connection is held while the org is asked.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+from models import ExternalApplication, Flow, Lane, Secret, site_for
+from salesforce import (
+    Client,
+    SalesforceError,
+    State,
+    TokenAnswer,
+    no_remote_site,
+    parse_domain,
+    present_assertion,
+    refresh_access_token,
+    use_client_credentials,
+)
+from vault import Sealed, UnreadableSecret
+
+PATIENCE = 25.0
+"""Seconds for all requests of an attempt together."""
+PAUSES = (0.5, 1.5)
+"""Seconds before a request that is safe to repeat is sent again."""
+SHORTEST_CALL = 1.0
+"""Seconds that have to be left for another request to be begun."""
+
+Send = Callable[[Client, float], TokenAnswer]
+
+
+class Step(NamedTuple):
+    """The lane that the next click takes, and why that one."""
+
+    lane: Lane
+    reason: str
+
+
+class Request(NamedTuple):
+    """What is to be asked, in plain values.
+
+    `clients` are the app with its current and, where there is one, its next
+    consumer secret, or with none that counts. `send` asks once, within some seconds.
+    """
+
+    clients: tuple[tuple[Secret | None, Client], ...]
+    send: Send
+    is_repeatable: bool = False
+
+
+class Asked(NamedTuple):
+    """What came of it: the last answer, who asked it, and what it took.
+
+    `seconds` and `requests` count all requests of the attempt.
+    """
+
+    result: TokenAnswer | SalesforceError
+    client: Client | None
+    secret: Secret | None = None
+    requests: int = 0
+    seconds: float = 0.0
+
+
+def choose(application: ExternalApplication, *, log_in: bool = False) -> Step:
+    """Pick the record's lane: silent or page-less if that can be, else a login."""
+    if log_in:
+        return Step(Lane.BROWSER, "A new login was asked for.")
+    if application.flow is Flow.JWT_BEARER:
+        return Step(Lane.PAGE_LESS, "The record uses the JWT bearer flow.")
+    if application.flow is Flow.CLIENT_CREDENTIALS:
+        return Step(Lane.PAGE_LESS, "The record uses the client credentials flow.")
+    if why := _why_not_silent(application):
+        return Step(Lane.BROWSER, why)
+    return Step(Lane.SILENT, "A refresh token was stored.")
+
+
+def _why_not_silent(application: ExternalApplication) -> str | None:
+    if application.refresh_token is None:
+        return "No refresh token is stored."
+    if application.refresh_token.fingerprint is None:
+        return "No key of this server opens the stored refresh token."
+    if not application.refresh_token_is_from_here:
+        return "The stored refresh token is of another Salesforce Domain or Client ID."
+    return application.refresh_token_problem
+
+
+def prepared(application: ExternalApplication, lane: Lane) -> Request | SalesforceError:
+    """Read from the record what a silent or page-less request takes, or what it lacks."""
+    try:
+        return _prepare(application, lane)
+    except SalesforceError as error:
+        return error
+
+
+def _prepare(application: ExternalApplication, lane: Lane) -> Request:
+    clients = clients_of(application)
+    if lane is Lane.SILENT:
+        assert application.refresh_token is not None
+        return Request(clients, _refreshing(application.refresh_token.reveal()))
+    if application.flow is Flow.CLIENT_CREDENTIALS:
+        if clients[0][1].client_secret is None:
+            raise _incomplete("Consumer Secret", "Type it into the record.")
+        return Request(clients, _with_credentials, is_repeatable=True)
+    key = _opened(application.private_key, "Private Key")
+    if key is None:
+        raise _incomplete("Private Key", "Edit the record and generate or paste one.")
+    if not application.username:
+        raise _incomplete("Username", "Edit the record and type one.")
+    assertion = _asserting(application.username, application.assertion_audience, key)
+    # The assertion proves who asks: the secrets have no part in it.
+    return Request(((None, clients[0][1]),), assertion, is_repeatable=True)
+
+
+def clients_of(
+    application: ExternalApplication,
+) -> tuple[tuple[Secret | None, Client], ...]:
+    """Return the app that asks, with each of its secrets in the order of trying.
+
+    Raises `SalesforceError` where it may not ask or no key opens a secret. The
+    request itself is held to the Remote Sites too; this spares a login whose
+    code could not be exchanged.
+    """
+    if site_for(application.domain.origin) is None:
+        raise no_remote_site(application.domain.origin)
+    current = Client(
+        domain=parse_domain(application.salesforce_domain),
+        client_id=application.client_id,
+        client_secret=_opened(application.consumer_secret, "Consumer Secret"),
+        redirect_uri=application.callback_url,
+    )
+    coming = _opened(application.next_consumer_secret, "Next Consumer Secret")
+    if coming is None:
+        return ((Secret.CURRENT, current),)
+    return (
+        (Secret.CURRENT, current),
+        (Secret.NEXT, replace(current, client_secret=coming)),
+    )
+
+
+def ask(request: Request) -> Asked:
+    """Ask the org, in bounded time; a failure is a result like another.
+
+    The next secret is tried where the org refuses the current one. What is
+    safe to repeat is sent again, after a pause, where the failure may pass.
+    """
+    end = time.monotonic() + PATIENCE
+    requests, began = 0, time.monotonic()
+    pauses: Iterator[float] = iter(PAUSES if request.is_repeatable else ())
+    while True:
+        for secret, client in request.clients:
+            requests += 1
+            result = _try(request.send, client, end)
+            if not (isinstance(result, SalesforceError) and result.is_wrong_secret):
+                break
+        pause = next(pauses, None)
+        if not _is_worth_repeating(result, pause, end):
+            seconds = time.monotonic() - began
+            return Asked(result, client, secret, requests, seconds)
+        time.sleep(_longer(result, pause or 0))
+
+
+def _try(send: Send, client: Client, end: float) -> TokenAnswer | SalesforceError:
+    try:
+        return send(client, max(SHORTEST_CALL, end - time.monotonic()))
+    except SalesforceError as error:
+        return error
+
+
+def _is_worth_repeating(
+    result: TokenAnswer | SalesforceError, pause: float | None, end: float
+) -> bool:
+    if pause is None or isinstance(result, TokenAnswer) or not result.is_transient:
+        return False
+    left = end - time.monotonic()
+    return _longer(result, pause) + SHORTEST_CALL <= left
+
+
+def _longer(result: TokenAnswer | SalesforceError, pause: float) -> float:
+    """Return the pause, or what the org asked for where that is longer."""
+    asked = result.trip.retry_after if result.trip else None
+    return max(pause, asked or 0)
+
+
+def _refreshing(refresh_token: str) -> Send:
+    return lambda client, seconds: refresh_access_token(
+        client, refresh_token, deadline=seconds
+    )
+
+
+def _with_credentials(client: Client, seconds: float) -> TokenAnswer:
+    return use_client_credentials(client, deadline=seconds)
+
+
+def _asserting(username: str, audience: str, private_key: str) -> Send:
+    return lambda client, seconds: present_assertion(
+        client,
+        username=username,
+        audience=audience,
+        private_key=private_key,
+        deadline=seconds,
+    )
+
+
+def _opened(secret: Sealed | None, label: str) -> str | None:
+    try:
+        return secret.reveal() if secret else None
+    except UnreadableSecret:
+        raise SalesforceError(
+            f"No key of this server opens the {label}.",
+            state=State.MISCONFIGURED,
+            code="<unreadable secret>",
+            action="Edit the record and type it again, or give the server its key back.",
+        ) from None
+
+
+def _incomplete(label: str, action: str) -> SalesforceError:
+    return SalesforceError(
+        f"The record has no {label}, which its flow needs.",
+        state=State.MISCONFIGURED,
+        code="<incomplete record>",
+        action=action,
+    )

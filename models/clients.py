@@ -1,0 +1,100 @@
+"""The OAuth client of a record: the app in the org, and how it asks for tokens."""
+
+from enum import StrEnum
+
+from sqlalchemy import Enum, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from salesforce import SalesforceDomain, parse_domain
+from vault import Encrypted, Sealed
+
+LONGEST_TEXT = 255
+LONGEST_WORD = 32
+DEFAULT_SESSION_TIMEOUT = 120
+"""Minutes: what Salesforce's orgs have unless an admin chose otherwise."""
+
+
+class Flow(StrEnum):
+    """How a record gets its tokens, in Salesforce's own names."""
+
+    WEB_SERVER = "web_server"
+    JWT_BEARER = "jwt_bearer"
+    CLIENT_CREDENTIALS = "client_credentials"
+
+
+class Lane(StrEnum):
+    """The ways to a token."""
+
+    SILENT = "silent"
+    """With the stored refresh token, without a page."""
+    PAGE_LESS = "page_less"
+    """By JWT bearer or client credentials: no refresh token, no page."""
+    BROWSER = "browser"
+    """Through the org's login page."""
+
+
+class Secret(StrEnum):
+    """Which of the two consumer secrets, in the order in which they are tried."""
+
+    CURRENT = "current"
+    NEXT = "next"
+
+
+def words(kind: type[StrEnum], length: int = LONGEST_WORD) -> Enum:
+    """Return a column type that stores the values of `kind` as short texts."""
+    return Enum(
+        kind,
+        native_enum=False,
+        length=length,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+class OAuthClient:
+    """The columns that say which app asks, where, and with what it proves itself."""
+
+    salesforce_domain: Mapped[str] = mapped_column(String(LONGEST_TEXT))
+    client_id: Mapped[str] = mapped_column(String(LONGEST_TEXT))
+    flow: Mapped[Flow] = mapped_column(words(Flow), default=Flow.WEB_SERVER)
+    consumer_secret: Mapped[Sealed | None] = mapped_column(Encrypted)
+    next_consumer_secret: Mapped[Sealed | None] = mapped_column(Encrypted)
+    """Tried where the org refuses the current one: it is being changed there."""
+    secret_used: Mapped[Secret | None] = mapped_column(words(Secret))
+    """The one that the org took last."""
+    callback_url: Mapped[str] = mapped_column(String(LONGEST_TEXT))
+    requested_scopes: Mapped[str] = mapped_column(String(LONGEST_TEXT), default="")
+    prompt_login: Mapped[bool] = mapped_column(default=True)
+    username: Mapped[str] = mapped_column(String(LONGEST_TEXT), default="")
+    """Whom a JWT bearer assertion is about."""
+    audience: Mapped[str] = mapped_column(String(LONGEST_TEXT), default="")
+    """Whom it is for; empty for the org's own address."""
+    private_key: Mapped[Sealed | None] = mapped_column(Encrypted)
+    certificate: Mapped[str | None] = mapped_column(Text)
+    session_timeout: Mapped[int] = mapped_column(default=DEFAULT_SESSION_TIMEOUT)
+    """Minutes that an access token is taken to live where nothing better is known."""
+
+    @property
+    def domain(self) -> SalesforceDomain:
+        return parse_domain(self.salesforce_domain)
+
+    @property
+    def app(self) -> tuple[str, str]:
+        """Which app it is, and where: what a grant belongs to."""
+        return self.salesforce_domain, self.client_id
+
+    @property
+    def assertion_audience(self) -> str:
+        return self.audience or self.domain.issuer
+
+    @property
+    def can_promote(self) -> bool:
+        """Whether the org took the next secret and refused the current one."""
+        return self.next_consumer_secret is not None and self.secret_used is Secret.NEXT
+
+    def promote_secret(self) -> None:
+        """Make the next consumer secret the current one."""
+        self.consumer_secret, self.next_consumer_secret = (
+            self.next_consumer_secret,
+            None,
+        )
+        self.secret_used = Secret.CURRENT

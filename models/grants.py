@@ -1,0 +1,345 @@
+"""What an org granted to a record: its tokens, its state, what went wrong last.
+
+The token engine speaks in the verbs that stand here: `store_token`,
+`keep_failure`, `leave_unknown`, `forget_tokens`.
+"""
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from sqlalchemy import String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from database import Moment, now
+from models.clients import LONGEST_TEXT, Lane, OAuthClient, words
+from models.sites import site_for
+from salesforce import (
+    NO_SITE,
+    Client,
+    SalesforceError,
+    State,
+    TokenAnswer,
+    origin_of,
+)
+from vault import Encrypted, Sealed, UnreadableSecret, fingerprint, seal
+
+LONGEST_RESPONSE = 32_768
+"""Characters of the Authorization Server Response that a record keeps."""
+FIRST_BACK_OFF = timedelta(seconds=30)
+LONGEST_BACK_OFF = timedelta(hours=1)
+"""Between two tries that nobody asked for, after failures that may pass."""
+MOST_DOUBLINGS = 10
+SESSION_TIMEOUTS = tuple(
+    timedelta(minutes=minutes) for minutes in (15, 30, 60, 120, 240, 480, 720, 1_440)
+)
+"""What the Session Settings of an org offer (Salesforce Help, "Session Settings")."""
+
+ANOTHERS = "The stored refresh token is not known to be of the user who logged in."
+MOVED = (
+    "The Salesforce Domain or the Client ID was changed: the stored token belongs to"
+    " the ones before."
+)
+RECORD_CHANGED = "<record changed>"
+OUTCOME_UNKNOWN = "<outcome unknown>"
+
+
+class ExpirySource(StrEnum):
+    """How it is known when an access token ends; the best first."""
+
+    STATED = "stated"
+    """The answer said so, which Salesforce's do not."""
+    INTROSPECTED = "introspected"
+    LEARNED = "learned"
+    """From when the org was seen to refuse a token, or still to take one."""
+    ASSUMED = "assumed"
+    """The session timeout that the record is set to."""
+
+
+class Grant(OAuthClient):
+    """The columns and verbs of what the org granted."""
+
+    state: Mapped[State] = mapped_column(words(State), default=State.NEVER_AUTHORIZED)
+    access_token: Mapped[Sealed | None] = mapped_column(Encrypted)
+    refresh_token: Mapped[Sealed | None] = mapped_column(Encrypted)
+    rotation: Mapped[bool | None]
+    """Whether the org replaces the refresh token at each use; None: not seen yet."""
+    refresh_token_domain: Mapped[str | None] = mapped_column(String(LONGEST_TEXT))
+    refresh_token_client_id: Mapped[str | None] = mapped_column(String(LONGEST_TEXT))
+    refresh_token_problem: Mapped[str | None] = mapped_column(Text)
+    """Why it must not be sent: the org ended the grant, or it is another user's."""
+    doubt_settles_at: Mapped[datetime | None] = mapped_column(Moment)
+    """The refresh token was sent and no answer came: it may be used up. By then the
+    org has done what it was asked, or never will."""
+    instance_url: Mapped[str | None] = mapped_column(String(LONGEST_TEXT))
+    identity_url: Mapped[str | None] = mapped_column(String(LONGEST_TEXT))
+    organization_id: Mapped[str | None] = mapped_column(String(64))
+    user_id: Mapped[str | None] = mapped_column(String(64))
+    issued_at: Mapped[datetime | None] = mapped_column(Moment)
+    expires_at: Mapped[datetime | None] = mapped_column(Moment)
+    expiry_source: Mapped[ExpirySource | None] = mapped_column(words(ExpirySource))
+    learned_lifetime: Mapped[int | None]
+    """Seconds that this org's access tokens were seen to live."""
+    introspection_refused_at: Mapped[datetime | None] = mapped_column(Moment)
+    granted_scopes: Mapped[str | None] = mapped_column(Text)
+    lane: Mapped[Lane | None] = mapped_column(words(Lane, 16))
+    lane_reason: Mapped[str | None] = mapped_column(Text)
+    oauth_code: Mapped[Sealed | None] = mapped_column(Encrypted)
+    oauth_code_received_at: Mapped[datetime | None] = mapped_column(Moment)
+    oauth_code_used_at: Mapped[datetime | None] = mapped_column(Moment)
+    authorization_server_response: Mapped[str | None] = mapped_column(
+        String(LONGEST_RESPONSE)
+    )
+    last_error: Mapped[str | None] = mapped_column(Text)
+    last_error_code: Mapped[str | None] = mapped_column(String(LONGEST_TEXT))
+    last_error_at: Mapped[datetime | None] = mapped_column(Moment)
+    last_error_action: Mapped[str | None] = mapped_column(Text)
+    """The one thing to do about it."""
+    last_error_page: Mapped[str | None] = mapped_column(String(LONGEST_TEXT))
+    """The page of the org's Setup where that is done."""
+    failures: Mapped[int] = mapped_column(default=0)
+    """How often in a row it failed in a way that may pass."""
+    retry_at: Mapped[datetime | None] = mapped_column(Moment)
+    """Before this nobody tries who is not a person."""
+
+    @property
+    def shown_state(self) -> State:
+        """The state now: a token whose time has passed is not connected."""
+        if (
+            self.state is State.CONNECTED
+            and self.expires_at
+            and self.expires_at <= now()
+        ):
+            return State.EXPIRED
+        return self.state
+
+    @property
+    def refresh_token_is_from_here(self) -> bool:
+        """Whether the refresh token came from this very app at this very host."""
+        return self.app == (self.refresh_token_domain, self.refresh_token_client_id)
+
+    @property
+    def fingerprints(self) -> tuple[str | None, str | None]:
+        """Of the access and of the refresh token: what tells one grant from the next."""
+        return _fingerprint(self.access_token), _fingerprint(self.refresh_token)
+
+    def opened(self, column: str) -> str | None:
+        """Return a secret's value, None where there is none or no key opens it."""
+        return _value(getattr(self, column))
+
+    @property
+    def assumed_lifetime(self) -> tuple[timedelta, ExpirySource]:
+        """How long a new access token lives, for all that is known here."""
+        if self.learned_lifetime is not None:
+            return timedelta(seconds=self.learned_lifetime), ExpirySource.LEARNED
+        return timedelta(minutes=self.session_timeout), ExpirySource.ASSUMED
+
+    @property
+    def backs_off(self) -> bool:
+        """Whether it is too early to try again without being asked.
+
+        A clock that was set back must not make that long.
+        """
+        wait = self.retry_at - now() if self.retry_at else timedelta()
+        return timedelta() < wait <= LONGEST_BACK_OFF
+
+    def receive_code(self, code: str) -> None:
+        """Keep an authorization code that is about to be exchanged."""
+        self.oauth_code, self.oauth_code_received_at = seal(code), now()
+        self.oauth_code_used_at = None
+
+    def store_token(
+        self, answer: TokenAnswer, client: Client, lane: Lane, reason: str
+    ) -> bool:
+        """Take over a token; what the answer does not bring stays as it was.
+
+        `client` is the app that asked. If the record was moved to another one
+        meanwhile, only the refresh token is kept, as the other's, and the
+        return is False. Addresses that no Remote Site covers are not kept, nor
+        are those of the token before: they may be another org's.
+        """
+        if lane is Lane.BROWSER:
+            self.oauth_code_used_at = now()
+        if answer.refresh_token:
+            self._keep_refresh_token(answer.refresh_token, client, lane)
+        elif lane is Lane.BROWSER and not self._is_of_this_user(answer):
+            self.refresh_token_problem = ANOTHERS
+        elif lane is Lane.SILENT:
+            # An answer without one says that the one that was sent lives on.
+            self.rotation = self.rotation or False
+            self.doubt_settles_at = None
+        if client.app != self.app:
+            self._note_error(MOVED, RECORD_CHANGED)
+            return False
+        is_another = _value(self.access_token) != answer.access_token
+        self.access_token = seal(answer.access_token)
+        unlisted = self._keep_addresses(answer)
+        self.granted_scopes = answer.scope or self.granted_scopes
+        if is_another or answer.issued_at:
+            self.issued_at = answer.issued_at or now()
+        self._expect_expiry(answer.expires_in, is_another=is_another)
+        self.authorization_server_response = answer.response[:LONGEST_RESPONSE]
+        self.state, self.lane, self.lane_reason = State.CONNECTED, lane, reason
+        self.failures, self.retry_at = 0, None
+        self._note_error(unlisted, NO_SITE)
+        return True
+
+    def expire(self, at: datetime, source: ExpirySource) -> None:
+        """Note when the access token ends."""
+        self.expires_at, self.expiry_source = at, source
+
+    def learn_lifetime(self, age: timedelta, *, alive: bool) -> None:
+        """Learn from a token of this `age` that the org still took, or refused.
+
+        Salesforce offers a few session timeouts; the next one that fits is it.
+        """
+        known, _ = self.assumed_lifetime
+        shorter = [choice for choice in SESSION_TIMEOUTS if choice <= age]
+        longer = [choice for choice in SESSION_TIMEOUTS if choice >= age]
+        if alive and age > known and longer:
+            self.learned_lifetime = round(longer[0].total_seconds())
+        elif not alive and shorter:
+            learned = min(known, shorter[-1])
+            self.learned_lifetime = round(learned.total_seconds())
+
+    def keep_failure(
+        self, error: SalesforceError, client: Client | None, lane: Lane
+    ) -> None:
+        """Note a failure. The token that was there stays there.
+
+        A code that was refused says nothing of the grant that is stored.
+        """
+        of_the_code = lane is Lane.BROWSER and error.state is State.LOGIN_REQUIRED
+        if error.refresh_token and client:
+            self._keep_refresh_token(error.refresh_token, client, lane)
+        if lane is Lane.BROWSER and error.was_sent:
+            self.oauth_code_used_at = now()
+        if error.state is not None and not of_the_code:
+            self.state = error.state
+            if error.state is State.LOGIN_REQUIRED:
+                self.refresh_token_problem = str(error)
+                self.doubt_settles_at = None
+        self._back_off(error)
+        self._note_error(str(error), error.code, error.action, error.setup_page)
+        if error.response is not None:
+            self.authorization_server_response = error.response[:LONGEST_RESPONSE]
+
+    def doubt(self, settles_in: timedelta) -> None:
+        """Note that the refresh token was sent, and that no answer came."""
+        self.doubt_settles_at = now() + settles_in
+
+    def leave_unknown(self, sentence: str, action: str, code: str) -> None:
+        """Say that nobody knows what became of the refresh token that was sent."""
+        self.state = State.OUTCOME_UNKNOWN
+        self._note_error(sentence, code, action)
+
+    def forget_tokens(self) -> None:
+        """Keep nothing of what the org granted; the app is as it was."""
+        self.access_token = self.refresh_token = self.oauth_code = None
+        self.refresh_token_problem = self.doubt_settles_at = None
+        self.expires_at = self.expiry_source = None
+        self.granted_scopes = self.lane = self.lane_reason = None
+        self.state = State.NEVER_AUTHORIZED
+        self._note_error(None)
+
+    def note_problem(self, sentence: str, code: str, action: str) -> None:
+        """Say what is left to be done by a person; the state is as it is."""
+        self._note_error(sentence, code, action)
+
+    def note_the_move(self) -> None:
+        """Say what it means that the record now names another app or host."""
+        if self.access_token is None:
+            return
+        why = self.refresh_token_problem if self.refresh_token_is_from_here else MOVED
+        self.state = State.LOGIN_REQUIRED if why else State.CONNECTED
+        self.introspection_refused_at = None
+        self._note_error(why, RECORD_CHANGED)
+
+    def _keep_addresses(self, answer: TokenAnswer) -> str | None:
+        """Keep the addresses that are listed; say which are not kept, and why."""
+        unlisted = {}
+        if answer.instance_url:
+            self.instance_url = _listed(answer.instance_url)
+            if not self.instance_url:
+                unlisted["Instance URL"] = answer.instance_url
+        if answer.identity_url:
+            self.identity_url = _listed(answer.identity_url)
+            if not self.identity_url:
+                unlisted["Id"] = answer.identity_url
+                self.organization_id = self.user_id = None
+            elif answer.organization_and_user:
+                self.organization_id, self.user_id = answer.organization_and_user
+        return _not_kept(unlisted) if unlisted else None
+
+    def _expect_expiry(self, expires_in: timedelta | None, *, is_another: bool) -> None:
+        lifetime, source = self.assumed_lifetime
+        if expires_in is not None:
+            self.expire(now() + expires_in, ExpirySource.STATED)
+        elif is_another or not self.expires_at or self.expires_at <= now():
+            self.expire(now() + lifetime, source)
+
+    def _back_off(self, error: SalesforceError) -> None:
+        if not error.is_transient:
+            self.failures, self.retry_at = 0, None
+            return
+        wait = FIRST_BACK_OFF * 2 ** min(self.failures, MOST_DOUBLINGS)
+        asked = error.trip.retry_after if error.trip else None
+        wait = max(wait, timedelta(seconds=asked or 0))
+        self.failures += 1
+        self.retry_at = now() + min(wait, LONGEST_BACK_OFF)
+
+    def _note_error(
+        self,
+        sentence: str | None,
+        code: str | None = None,
+        action: str | None = None,
+        page: str | None = None,
+    ) -> None:
+        there = sentence is not None
+        self.last_error = sentence
+        self.last_error_code = code[:LONGEST_TEXT] if code and there else None
+        self.last_error_at = now() if there else None
+        self.last_error_action, self.last_error_page = action, page
+
+    def _keep_refresh_token(
+        self, refresh_token: str, client: Client, lane: Lane
+    ) -> None:
+        if lane is Lane.SILENT and self.refresh_token is not None:
+            try:
+                changed = self.refresh_token.reveal() != refresh_token
+            except UnreadableSecret:
+                changed = False
+            self.rotation = self.rotation or changed
+        self.refresh_token = seal(refresh_token)
+        self.refresh_token_domain, self.refresh_token_client_id = client.app
+        self.refresh_token_problem = self.doubt_settles_at = None
+
+    def _is_of_this_user(self, answer: TokenAnswer) -> bool:
+        return (
+            answer.organization_and_user == (self.organization_id, self.user_id)
+            and _listed(answer.identity_url or "") is not None
+        )
+
+
+def _value(secret: Sealed | None) -> str | None:
+    try:
+        return secret.reveal() if secret else None
+    except UnreadableSecret:
+        return None
+
+
+def _fingerprint(secret: Sealed | None) -> str | None:
+    value = _value(secret)
+    return None if value is None else fingerprint(value)
+
+
+def _listed(url: str) -> str | None:
+    return url if site_for(url) else None
+
+
+def _not_kept(unlisted: dict[str, str]) -> str:
+    origins = dict.fromkeys(str(origin_of(url) or url) for url in unlisted.values())
+    return (
+        f"The token is stored, but not its {' and '.join(unlisted)}: no Remote Site"
+        f" covers {' or '.join(origins)}. An admin can add one under Remote Sites; the"
+        " next token then brings what is missing."
+    )

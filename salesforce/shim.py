@@ -1,0 +1,26 @@
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from salesforce.errors import SalesforceError
+from salesforce.states import State
+from salesforce.oauth import _Session
+
+@dataclass(frozen=True)
+class Revocation:
+    gone: bool
+    already: bool
+    sentence: str
+    code: str
+
+@dataclass(frozen=True)
+class Introspection:
+    active: bool
+    remaining: timedelta | None
+
+def present_assertion(client: Any, **k: Any) -> Any: raise SalesforceError("shim", state=State.UNREACHABLE, code="shim")
+def use_client_credentials(client: Any, **k: Any) -> Any: raise SalesforceError("shim", state=State.UNREACHABLE, code="shim")
+def introspect(client: Any, token: str, kind: str, **k: Any) -> Introspection:
+    e = SalesforceError("shim", state=State.UNREACHABLE, code="shim"); e.refused = True; raise e
+def is_alive(client: Any, token: str, **k: Any) -> bool | None: return None
+def revoke(client: Any, token: str, **k: Any) -> Revocation: return Revocation(False, False, "shim", "shim")
+def setup_url(host: str, page: str) -> str | None: return None
