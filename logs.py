@@ -10,8 +10,8 @@ import json
 import logging
 import re
 import secrets
-import time
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO

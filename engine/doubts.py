@@ -14,7 +14,7 @@ from engine.lanes import Asked, Request
 from models import ExternalApplication, Lane
 from salesforce import SalesforceError, State, introspect
 
-DEADLINE = 10.0
+DEADLINE = 5.0
 """Seconds for the question."""
 
 USED_UP = "<refresh token used up>"

@@ -41,9 +41,9 @@ GATEWAYS = (502, 504)
 
 RECORD_DELETED = "<record deleted>"
 OWNER_GONE = "<process ended>"
-ANSWER_LOST = "<answer lost>"
 CANNOT_TELL = "<cannot tell>"
 """The org does not say whether a refresh token lives: only a login helps."""
+TOO_LATE = "This attempt took longer than its lease: somebody else has been at it."
 ASK_OR_LOG_IN = (
     "Press Refresh Access Token: the org is asked first whether the stored refresh"
     " token still lives. Or log in again."
@@ -155,22 +155,19 @@ def _land(flight: Flight, asked: Asked) -> Landed:
         # connection broke before that could be said.
         return Landed(result_of(attempt), asked.client)
     untouched = application.fingerprints == flight.before
-    if not was_open and not untouched:
+    if not was_open and not (untouched and _brings_a_token(asked)):
+        late = Result(flight.lane, application.state, TOO_LATE)
         db.session.rollback()
         log.warning("Attempt %s came back too late; its answer is dropped", flight.id)
-        return Landed(
-            Result(
-                flight.lane,
-                application.state,
-                "This attempt took longer than its lease; somebody else has been at it.",
-            ),
-            asked.client,
-            _orphan(flight, asked),
-        )
+        return Landed(late, asked.client, _orphan(asked))
     replaced = _apply(flight, asked, application, attempt, untouched=untouched)
     result = result_of(attempt)
     db.session.commit()
     return Landed(result, asked.client, replaced)
+
+
+def _brings_a_token(asked: Asked) -> bool:
+    return isinstance(asked.result, TokenAnswer) or bool(asked.result.refresh_token)
 
 
 def _apply(
@@ -195,31 +192,27 @@ def _apply(
             outcome = Outcome.STORED
         if asked.secret and asked.client.client_secret:
             application.secret_used = asked.secret
-    elif isinstance(result, SalesforceError) and (
-        untouched or (is_login and result.refresh_token)
-    ):
+    elif isinstance(result, SalesforceError) and (untouched or is_login):
         outcome = Outcome.FAILED
-        _keep_failure(flight, asked, application, result)
+        application.keep_failure(
+            result, asked.client, flight.lane, superseded=not untouched
+        )
+        if flight.lane is Lane.SILENT and result.answer_lost:
+            _leave_in_doubt(application, result)
     else:
-        replaced = _orphan(flight, asked)
+        replaced = _orphan(asked)
     if is_login and former and former != _stored_grant(application):
         replaced = former
     _write_history(flight, asked, application, attempt, outcome)
     return replaced
 
 
-def _keep_failure(
-    flight: Flight,
-    asked: Asked,
-    application: ExternalApplication,
-    error: SalesforceError,
-) -> None:
-    application.keep_failure(error, asked.client, flight.lane)
-    is_rotating = application.rotation
-    if flight.lane is not Lane.SILENT or not error.answer_lost or is_rotating is False:
+def _leave_in_doubt(application: ExternalApplication, error: SalesforceError) -> None:
+    """Note that the refresh token was sent and may be used up."""
+    if application.rotation is False or application.doubt_settles_at is not None:
         return
     application.doubt(SETTLED if _may_go_on(error) else timedelta())
-    if is_rotating:
+    if application.rotation:
         application.leave_unknown(
             f"{error} This org replaces the refresh token at each use, so the stored"
             " one may be used up, and is not simply sent again.",
@@ -284,18 +277,13 @@ def _stored_grant(
 ) -> tuple[str, tuple[str, str]] | None:
     """Return the stored refresh token, and the host and app that gave it."""
     value = application.opened("refresh_token")
-    domain, client_id = (
-        application.refresh_token_domain,
-        application.refresh_token_client_id,
-    )
+    domain = application.refresh_token_domain
+    client_id = application.refresh_token_client_id
     return (value, (domain, client_id)) if value and domain and client_id else None
 
 
-def _orphan(flight: Flight, asked: Asked) -> tuple[str, tuple[str, str]] | None:
-    """Return a refresh token that came too late to be stored.
-
-    On the silent lane it is the heir of one that is stored no more.
-    """
+def _orphan(asked: Asked) -> tuple[str, tuple[str, str]] | None:
+    """Return a refresh token that came for a grant that is stored no more."""
     token = asked.result.refresh_token
     if token is None or asked.client is None:
         return None

@@ -5,7 +5,7 @@ database connection is held while the org is asked.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from salesforce import (
 )
 from vault import Sealed, UnreadableSecret
 
-PATIENCE = 25.0
+PATIENCE = 20.0
 """Seconds for all requests of an attempt together."""
 PAUSES = (0.5, 1.5)
 """Seconds before a request that is safe to repeat is sent again."""
@@ -89,7 +89,7 @@ def _why_not_silent(application: ExternalApplication) -> str | None:
 
 
 def prepared(application: ExternalApplication, lane: Lane) -> Request | SalesforceError:
-    """Read from the record what a silent or page-less request takes, or what it lacks."""
+    """Read from the record what a request without a page takes, or what it lacks."""
     try:
         return _prepare(application, lane)
     except SalesforceError as error:
@@ -147,20 +147,28 @@ def ask(request: Request) -> Asked:
     The next secret is tried where the org refuses the current one. What is
     safe to repeat is sent again, after a pause, where the failure may pass.
     """
-    end = time.monotonic() + PATIENCE
-    requests, began = 0, time.monotonic()
-    pauses: Iterator[float] = iter(PAUSES if request.is_repeatable else ())
+    began = time.monotonic()
+    end, sent = began + PATIENCE, 0
+    pauses = iter(PAUSES if request.is_repeatable else ())
     while True:
-        for secret, client in request.clients:
-            requests += 1
-            result = _try(request.send, client, end)
-            if not (isinstance(result, SalesforceError) and result.is_wrong_secret):
-                break
+        asked = _with_either_secret(request, end)
+        sent += asked.requests
         pause = next(pauses, None)
-        if not _is_worth_repeating(result, pause, end):
+        if not _is_worth_repeating(asked.result, pause, end):
             seconds = time.monotonic() - began
-            return Asked(result, client, secret, requests, seconds)
-        time.sleep(_longer(result, pause or 0))
+            return asked._replace(requests=sent, seconds=seconds)
+        time.sleep(_longer(asked.result, pause or 0))
+
+
+def _with_either_secret(request: Request, end: float) -> Asked:
+    asked = None
+    for sent, (secret, client) in enumerate(request.clients, start=1):
+        result = _try(request.send, client, end)
+        asked = Asked(result, client, secret, sent)
+        if isinstance(result, TokenAnswer) or not result.is_wrong_secret:
+            break
+    assert asked
+    return asked
 
 
 def _try(send: Send, client: Client, end: float) -> TokenAnswer | SalesforceError:
@@ -213,7 +221,7 @@ def _opened(secret: Sealed | None, label: str) -> str | None:
             f"No key of this server opens the {label}.",
             state=State.MISCONFIGURED,
             code="<unreadable secret>",
-            action="Edit the record and type it again, or give the server its key back.",
+            action="Type it again in the record, or give the server its key back.",
         ) from None
 
 

@@ -23,11 +23,14 @@ log = logging.getLogger(__name__)
 
 
 class _Held(NamedTuple):
-    """A token as the record holds it, and where it has to be revoked."""
+    """A token as the record holds it, and where it has to be revoked.
 
-    label: str
+    The value is None where no key opens it.
+    """
+
     value: str | None
     domain: str
+    ends_others: bool
 
 
 def revoke(application: ExternalApplication) -> str:
@@ -42,12 +45,7 @@ def revoke(application: ExternalApplication) -> str:
         held, seen = _tokens_of(application), application.fingerprints
         db.session.commit()
         unreadable = any(token.value is None for token in held)
-        for token in held:
-            if token.value is not None:
-                said.append(_revoke(token))
-                if token.label == "refresh token" and said[-1].gone:
-                    if not said[-1].already:
-                        break
+        said += _revoke_all(held)
         found = ExternalApplication.locked(application_id)
         if found is None:
             raise RecordGone
@@ -73,7 +71,7 @@ def revoke_replaced(
     application_id: int, refresh_token: str, app: tuple[str, str]
 ) -> None:
     """Revoke a grant that is stored no more: a user has five approvals an app."""
-    said = _revoke(_Held("refresh token", refresh_token, app[0]))
+    said = _revoke(_Held(refresh_token, app[0], ends_others=True))
     application = db.session.get(ExternalApplication, application_id)
     if application is None:
         return
@@ -95,11 +93,23 @@ def _tokens_of(application: ExternalApplication) -> list[_Held]:
     held = []
     if application.refresh_token:
         value = application.opened("refresh_token")
-        held.append(_Held("refresh token", value, domain))
+        held.append(_Held(value, domain, ends_others=True))
     if application.access_token:
         value = application.opened("access_token")
-        held.append(_Held("access token", value, application.salesforce_domain))
+        held.append(_Held(value, application.salesforce_domain, ends_others=False))
     return held
+
+
+def _revoke_all(held: list[_Held]) -> list[Revocation]:
+    """Revoke the tokens in turn, until one that ends the others was ended."""
+    said = list[Revocation]()
+    for token in held:
+        if token.value is None:
+            continue
+        said.append(_revoke(token))
+        if token.ends_others and said[-1].gone and not said[-1].already:
+            break
+    return said
 
 
 def _revoke(token: _Held) -> Revocation:

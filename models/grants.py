@@ -119,7 +119,7 @@ class Grant(OAuthClient):
 
     @property
     def fingerprints(self) -> tuple[str | None, str | None]:
-        """Of the access and of the refresh token: what tells one grant from the next."""
+        """Of access and refresh token: what tells one grant from the next."""
         return _fingerprint(self.access_token), _fingerprint(self.refresh_token)
 
     def opened(self, column: str) -> str | None:
@@ -202,18 +202,25 @@ class Grant(OAuthClient):
             self.learned_lifetime = round(learned.total_seconds())
 
     def keep_failure(
-        self, error: SalesforceError, client: Client | None, lane: Lane
+        self,
+        error: SalesforceError,
+        client: Client | None,
+        lane: Lane,
+        *,
+        superseded: bool = False,
     ) -> None:
         """Note a failure. The token that was there stays there.
 
-        A code that was refused says nothing of the grant that is stored.
+        It says nothing of the state that the record is in where it was
+        `superseded` by a newer success, nor does a code that was refused: the
+        grant that is stored is another.
         """
         of_the_code = lane is Lane.BROWSER and error.state is State.LOGIN_REQUIRED
         if error.refresh_token and client:
             self._keep_refresh_token(error.refresh_token, client, lane)
         if lane is Lane.BROWSER and error.was_sent:
             self.oauth_code_used_at = now()
-        if error.state is not None and not of_the_code:
+        if error.state is not None and not superseded and not of_the_code:
             self.state = error.state
             if error.state is State.LOGIN_REQUIRED:
                 self.refresh_token_problem = str(error)
