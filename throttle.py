@@ -57,8 +57,8 @@ TRIES = (
 )
 """Sign-ins, and failed ones: from one address, and to one account from anywhere."""
 TOKENS = (
-    Limit("tokens", "300 per minute", get_remote_address),
-    Limit("tokens", "300 per minute", _account),
+    Limit("tokens", "1200 per minute", get_remote_address),
+    Limit("tokens", "1200 per minute", _account),
 )
 LIMITS = {
     "security.login": TRIES,

@@ -209,7 +209,7 @@ def _apply(
 
 def _leave_in_doubt(application: ExternalApplication, error: SalesforceError) -> None:
     """Note that the refresh token was sent and may be used up."""
-    if application.rotation is False or application.doubt_settles_at is not None:
+    if application.rotation is False:
         return
     application.doubt(SETTLED if _may_go_on(error) else timedelta())
     if application.rotation:
@@ -308,8 +308,8 @@ def result_of(attempt: Attempt) -> Result:
 def take_over(attempt: Attempt) -> Result | None:
     """Close an attempt whose owner has let its lease pass, and say what it means.
 
-    None where the next one may simply begin: nothing was lost, or somebody
-    else closed it.
+    None where the next one may simply begin: nothing was lost, the org is known
+    not to replace refresh tokens, or somebody else closed it.
     """
     lost = attempt.lane is Lane.SILENT
     if not attempt.finish(Outcome.LOST, error_code=OWNER_GONE):
@@ -325,6 +325,7 @@ def take_over(attempt: Attempt) -> Result | None:
     if lost:
         application.doubt(timedelta())  # the lease was longer than any org takes
         application.leave_unknown(attempt.reason, ASK_OR_LOG_IN, OWNER_GONE)
+        lost = application.rotation is not False
     attempt.state = application.state
     audit.record(
         Event.REFRESH_FAILED,

@@ -1,0 +1,430 @@
+"""The token engine with real processes: many at once, killed, frozen, stepped."""
+
+import os
+import resource
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import libfaketime
+import pytest
+import requests
+
+from models import LEASE, Lane, Outcome
+from salesforce import State
+from tests.fleet import Browser, Fleet, fleet, until
+from tests.servers import PracticeOrg, free_port, practice_org
+
+AT_ONCE = 50
+ROUNDS = 10
+SAYS_SO = (State.OUTCOME_UNKNOWN, State.LOGIN_REQUIRED)
+"""States in which a record says that its refresh token may be dead."""
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def org_process(port: int) -> Iterator[PracticeOrg]:
+    with practice_org(f"http://127.0.0.1:{port}/callback") as org:
+        yield org
+
+
+@pytest.fixture
+def ships(tmp_path: Path, org: PracticeOrg) -> Iterator[Fleet]:
+    org.switch()
+    with fleet(tmp_path, org) as made:
+        yield made
+
+
+def asked(org: PracticeOrg) -> int:
+    return len(org.token_requests)
+
+
+def shown(browser: Browser, record: int) -> str:
+    return browser.page(f"/applications/{record}")
+
+
+def test_fifty_clicks_are_one_request(
+    ships: Fleet, port: int, org: PracticeOrg
+) -> None:
+    ships.start(4, port)
+    browser = ships.browser()
+    (record,) = ships.add_records(1, browser)
+    before = asked(org)
+    org.switch(rotation=True, fault="slow", seconds=0.5)
+    answers = browser.click_all([record] * AT_ONCE)
+    assert asked(org) == before + 1
+    assert [answer.status_code for answer in answers] == [200] * AT_ONCE
+    assert all("Connected" in answer.text for answer in answers)
+    assert ships.lives(ships.secrets(record)[1])
+    assert org.families_revoked == 0
+    assert [attempt.lane for attempt in ships.attempts(record)] == [
+        Lane.BROWSER,
+        Lane.SILENT,
+    ]
+
+
+def test_twenty_records_do_not_wait_for_one_another(
+    ships: Fleet, port: int, org: PracticeOrg
+) -> None:
+    ships.start(4, port)
+    browser = ships.browser()
+    records = ships.add_records(20, browser)
+    before = asked(org)
+    org.switch(rotation=True, fault="slow", seconds=2)
+    begin = time.monotonic()
+    answers = browser.click_all(records)
+    took = time.monotonic() - begin
+    assert asked(org) == before + 20
+    assert [answer.status_code for answer in answers] == [200] * 20
+    assert all(ships.record(record).lane == Lane.SILENT for record in records)
+    assert took < 20  # one after the other they take 40 seconds
+
+
+def test_who_waits_too_long_learns_who_is_at_it(
+    ships: Fleet, port: int, org: PracticeOrg
+) -> None:
+    ships.start(1, port)
+    browser = ships.browser()
+    (record,) = ships.add_records(1, browser)
+    with ships.app.app_context():
+        from database import db, tick  # noqa: PLC0415
+        from models import Attempt  # noqa: PLC0415
+
+        db.session.add(
+            Attempt(
+                application_id=record,
+                lane=Lane.SILENT,
+                actor="ada@orgdesk.example",
+                request_id="",
+                lease_ends=tick() + LEASE,
+            )
+        )
+        db.session.commit()
+    before = asked(org)
+    assert "being refreshed by ada@orgdesk.example" in browser.click(
+        record, htmx=True
+    ).text
+    assert asked(org) == before
+
+
+# --- killed ----------------------------------------------------------------
+
+
+class Stage:
+    """A point at which the worker is killed: how a click is brought there."""
+
+    def __init__(self, ships: Fleet, browser: Browser) -> None:
+        self.ships, self.relay, self.org = ships, ships.relay, ships.org
+        self.browser = browser
+
+    @contextmanager
+    def before_the_request(self, record: int) -> Iterator[None]:
+        self.relay.jam()
+        with self._clicked(record):
+            until(lambda: self._is_under_way(record))
+            time.sleep(0.2)  # it is connecting now
+            yield
+        self.relay.clear()
+
+    @contextmanager
+    def after_it_left(self, record: int) -> Iterator[None]:
+        seen = asked(self.org)
+        self.relay.hold("/token")
+        with self._clicked(record):
+            until(lambda: asked(self.org) == seen + 1)
+            yield
+        self.relay.release()
+
+    @contextmanager
+    def after_the_answer_came(self, record: int) -> Iterator[None]:
+        """The database is locked, so that it cannot be stored."""
+        seen = len(self.relay.answered)
+        self.relay.hold("/token")
+        with self._clicked(record):
+            until(lambda: self._is_under_way(record) and self.relay.asked)
+            with self.locked():
+                self.relay.release()
+                until(lambda: len(self.relay.answered) == seen + 1)
+                time.sleep(0.3)
+                yield
+
+    @contextmanager
+    def after_the_commit(self, record: int) -> Iterator[None]:
+        """It has stored the token, and asks when that ends."""
+        self.relay.hold("/introspect")
+        with self._clicked(record):
+            until(lambda: self.ships.attempts(record)[-1].outcome is Outcome.STORED)
+            yield
+        self.relay.release()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        path = self.ships.url.removeprefix("sqlite:///")
+        line = sqlite3.connect(path, isolation_level=None)
+        line.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        finally:
+            line.close()
+
+    @contextmanager
+    def _clicked(self, record: int) -> Iterator[None]:
+        def click() -> None:
+            with suppress(requests.RequestException):
+                self.browser.click(record, htmx=True)
+
+        clicking = threading.Thread(target=click)
+        clicking.start()
+        yield
+        clicking.join()
+
+    def _is_under_way(self, record: int) -> bool:
+        attempts = self.ships.attempts(record)
+        return attempts[-1].lane is Lane.SILENT and attempts[-1].finished_at is None
+
+
+STAGES: tuple[Callable[[Stage, int], object], ...] = (
+    Stage.before_the_request,
+    Stage.after_it_left,
+    Stage.after_the_answer_came,
+    Stage.after_the_commit,
+)
+
+
+def test_no_token_is_lost_without_a_word_when_workers_are_killed(
+    ships: Fleet, port: int, org: PracticeOrg
+) -> None:
+    """Ten times at each stage, at an org that replaces refresh tokens.
+
+    Half of the records have been refreshed before, so that it is known of them.
+    """
+    ships.start(1, port)
+    browser = ships.browser()
+    records = ships.add_records(ROUNDS * len(STAGES), browser)
+    org.switch(rotation=True)
+    for record in records[::2]:
+        browser.click(record)
+    for at, record in enumerate(records):
+        with STAGES[at % len(STAGES)](Stage(ships, browser), record):
+            ships.kill_workers()
+    until(lambda: is_settled(ships, browser, records), LEASE + 20)
+    for at, record in enumerate(records):
+        state, token = ships.record(record).state, ships.secrets(record)[1]
+        killed_at = STAGES[at % len(STAGES)]
+        if killed_at is Stage.after_the_commit:
+            assert state is State.CONNECTED
+        else:
+            assert state is State.OUTCOME_UNKNOWN
+            assert "is not simply sent again" in shown(browser, record)
+        assert ships.lives(token) or state in SAYS_SO
+    assert org.families_revoked == 0
+    for at, record in enumerate(records):
+        lived = ships.lives(ships.secrets(record)[1])
+        answer = browser.click(record, htmx=True)
+        assert answer.status_code == (200 if lived else 204)
+        assert ships.record(record).state is (
+            State.CONNECTED if lived else State.LOGIN_REQUIRED
+        )
+    assert org.families_revoked == 0
+
+
+def is_settled(ships: Fleet, browser: Browser, records: list[int]) -> bool:
+    """Look at the list, which settles what was left behind."""
+    browser.page("/")
+    return not any(is_under_way(ships, record) for record in records)
+
+
+def is_under_way(ships: Fleet, record: int) -> bool:
+    return any(attempt.finished_at is None for attempt in ships.attempts(record))
+
+
+# --- frozen ----------------------------------------------------------------
+
+
+def freeze_in_flight(
+    ships: Fleet, browser: Browser, record: int
+) -> tuple[int, "Future[requests.Response]"]:
+    """Click, stop the process before the answer reaches it; return its id."""
+    (frozen,) = ships.workers_of(0)
+    seen = asked(ships.org)
+    ships.relay.hold("/token")
+    clicking = POOL.submit(browser.click, record, htmx=True)
+    until(lambda: asked(ships.org) == seen + 1)
+    os.kill(frozen, signal.SIGSTOP)
+    ships.relay.release()
+    return frozen, clicking
+
+
+POOL = ThreadPoolExecutor(4)
+
+
+@pytest.mark.parametrize("rotation", [False, True])
+def test_who_is_frozen_past_the_lease_is_taken_over(
+    ships: Fleet, port: int, org: PracticeOrg, *, rotation: bool
+) -> None:
+    ships.start(1, port)
+    ships.start(1)
+    browser, other = ships.browser(0), ships.browser(1)
+    (record,) = ships.add_records(1, browser)
+    org.switch(rotation=rotation)
+    browser.click(record)
+    frozen, clicking = freeze_in_flight(ships, browser, record)
+    assert "being refreshed by" in other.click(record, htmx=True).text
+    until(lambda: "under way" not in shown(other, record), LEASE + 20)
+    answer = other.click(record, htmx=True)
+    taken = ships.secrets(record)
+    if rotation:  # the answer that waits for the frozen one has the only live token
+        assert answer.status_code == 204
+        assert ships.record(record).state is State.LOGIN_REQUIRED
+    else:
+        assert ships.record(record).state is State.CONNECTED
+    os.kill(frozen, signal.SIGCONT)
+    clicking.result()
+    assert ships.record(record).state is State.CONNECTED
+    # A late write is refused, unless it brings the heir of what is stored.
+    assert (ships.secrets(record) == taken) is not rotation
+    assert ships.lives(ships.secrets(record)[1])
+    assert org.families_revoked == 0
+
+
+def test_who_is_frozen_before_sending_does_not_send_when_thawed(
+    ships: Fleet, port: int, org: PracticeOrg
+) -> None:
+    ships.start(1, port)
+    ships.start(1)
+    browser, other = ships.browser(0), ships.browser(1)
+    (record,) = ships.add_records(1, browser)
+    org.switch(rotation=True)
+    browser.click(record)
+    (frozen,) = ships.workers_of(0)
+    ships.relay.jam()
+    clicking = POOL.submit(browser.click, record, htmx=True)
+    until(lambda: is_under_way(ships, record))
+    time.sleep(0.2)
+    os.kill(frozen, signal.SIGSTOP)
+    ships.relay.clear()
+    until(lambda: "under way" not in shown(other, record), LEASE + 20)
+    other.click(record, htmx=True)
+    assert ships.record(record).state is State.CONNECTED
+    taken, seen = ships.secrets(record), asked(org)
+    os.kill(frozen, signal.SIGCONT)
+    clicking.result()
+    assert asked(org) == seen
+    assert ships.secrets(record) == taken
+    assert ships.lives(taken[1])
+    assert org.families_revoked == 0
+
+
+# --- a database that is locked or full --------------------------------------
+
+
+def test_a_token_that_comes_while_the_database_is_locked_is_not_lost(
+    ships: Fleet, port: int, org: PracticeOrg
+) -> None:
+    ships.start(1, port)
+    browser = ships.browser()
+    (record,) = ships.add_records(1, browser)
+    org.switch(rotation=True)
+    seen = len(ships.relay.answered)
+    ships.relay.hold("/token")
+    clicking = POOL.submit(browser.click, record, htmx=True)
+    until(lambda: is_under_way(ships, record))
+    with Stage(ships, browser).locked():
+        ships.relay.release()
+        until(lambda: len(ships.relay.answered) > seen)
+        time.sleep(6)
+    assert "Connected" in clicking.result().text
+    assert ships.lives(ships.secrets(record)[1])
+
+
+def test_a_click_while_the_database_is_locked_asks_nobody_and_says_so(
+    ships: Fleet, port: int, org: PracticeOrg
+) -> None:
+    ships.start(1, port)
+    browser = ships.browser()
+    (record,) = ships.add_records(1, browser)
+    before = ships.secrets(record)
+    seen = asked(org)
+    with Stage(ships, browser).locked():
+        answer = browser.click(record)
+    assert answer.status_code == 503
+    assert "The database does not answer. Try again in a moment." in answer.text
+    assert asked(org) == seen
+    assert ships.secrets(record) == before
+    assert browser.click(record, htmx=True).status_code == 200
+
+
+def test_a_token_that_comes_while_the_disk_is_full_is_not_lost(
+    ships: Fleet, port: int, org: PracticeOrg
+) -> None:
+    ships.start(1, port)
+    browser = ships.browser()
+    (record,) = ships.add_records(1, browser)
+    org.switch(rotation=True)
+    ships.relay.hold("/token")
+    clicking = POOL.submit(browser.click, record, htmx=True)
+    until(lambda: is_under_way(ships, record))
+    (worker,) = ships.workers()
+    unlimited = resource.prlimit(worker, resource.RLIMIT_FSIZE, (1, -1))
+    ships.relay.release()
+    time.sleep(5)
+    assert not clicking.done()
+    assert "full" not in shown(browser, record)
+    resource.prlimit(worker, resource.RLIMIT_FSIZE, unlimited)
+    assert "Connected" in clicking.result().text
+    assert ships.lives(ships.secrets(record)[1])
+
+
+# --- clocks that are set -----------------------------------------------------
+
+
+@pytest.mark.parametrize("step", ["+1h", "-1h"])
+def test_a_clock_that_is_set_while_somebody_asks_changes_nothing(
+    tmp_path: Path, port: int, org: PracticeOrg, step: str
+) -> None:
+    clock = tmp_path / "clock"
+    clock.write_text("+0")
+    org.switch()
+    with fleet(tmp_path, org) as ships:
+        ships.env |= {
+            "LD_PRELOAD": str(FAKETIME),
+            "FAKETIME_TIMESTAMP_FILE": str(clock),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+        ships.start(2, port)
+        browser = ships.browser()
+        (record,) = ships.add_records(1, browser)
+        org.switch(rotation=True)
+        browser.click(record)
+        seen = asked(org)
+        ships.relay.hold("/token")
+        clicking = [POOL.submit(browser.click, record, htmx=True)]
+        until(lambda: asked(org) == seen + 1)
+        clock.write_text(step)
+        clicking.append(POOL.submit(browser.click, record, htmx=True))
+        time.sleep(1)
+        assert not any(one.done() for one in clicking)
+        ships.relay.release()
+        assert all("Connected" in one.result().text for one in clicking)
+        assert asked(org) == seen + 1
+        clock.write_text("+0")
+        answer = browser.click(record, htmx=True)
+        assert "Connected" in answer.text
+        assert "Expired" not in shown(browser, record)
+        assert ships.lives(ships.secrets(record)[1])
+        assert org.families_revoked == 0
+
+
+FAKETIME = (
+    Path(libfaketime.__file__).parent / "vendor/libfaketime/src/libfaketime.so.1"
+)
