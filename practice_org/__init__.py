@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flask import Flask, abort, request
 
-from practice_org import endpoints, oauth, pages, switchboard
+from practice_org import board, endpoints, log, oauth, pages, switchboard
 from practice_org.models import PracticeClient, db
 
 CLIENT_ID = "3MVG9PracticeOrgConsumerKey"
@@ -35,12 +35,13 @@ def create_practice_org(database: Path | None, callback_urls: list[str]) -> Flas
     app.extensions["practice_client"] = PracticeClient(
         CLIENT_ID, CONSUMER_SECRET, tuple(callback_urls)
     )
-    app.extensions["switchboard"] = switchboard.Switchboard()
+    app.extensions["switchboard"] = board.Switchboard()
     db.init_app(app)
     oauth.init_app(app)
     app.register_blueprint(pages.blueprint)
     app.register_blueprint(endpoints.blueprint)
     app.register_blueprint(switchboard.blueprint)
+    app.before_request(log.arrive)
     app.before_request(only_from_here)
     with app.app_context():
         db.create_all()

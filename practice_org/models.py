@@ -147,6 +147,15 @@ class Approval(Model):
     def user(self) -> User:
         return USERS[self.username]
 
+    def end(self) -> bool:
+        """Revoke it; False where somebody was faster."""
+        ended = db.session.execute(
+            update(Approval)
+            .where(Approval.id == self.id, Approval.revoked.is_(False))
+            .values(revoked=True)
+        )
+        return bool(ended.rowcount)  # type: ignore[attr-defined]
+
     @classmethod
     def of(cls, user: User) -> "Approval | None":
         live = select(cls).where(cls.username == user.username, cls.revoked.is_(False))

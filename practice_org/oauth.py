@@ -14,6 +14,7 @@ from authlib.oauth2.rfc7636 import CodeChallenge
 from authlib.oauth2.rfc7662 import IntrospectionEndpoint
 from flask import Flask, Response, current_app, jsonify, request
 
+from practice_org.board import board, switches
 from practice_org.models import (
     OTHER_ORGANIZATION_ID,
     USERS,
@@ -27,7 +28,6 @@ from practice_org.models import (
     new_code,
     new_refresh_token,
 )
-from practice_org.switchboard import board
 
 AUTH_METHODS = ["client_secret_post", "client_secret_basic"]
 EXPIRED_CODE = "expired authorization code"
@@ -120,16 +120,17 @@ class RefreshTokenFlow(RefreshTokenGrant):
 
     @property
     def INCLUDE_NEW_REFRESH_TOKEN(self) -> bool:  # noqa: N802
-        return board().rotation
+        return switches().rotation
 
     def authenticate_refresh_token(self, refresh_token: str) -> Token:
         token = Token.find(refresh_token, "refresh_token")
         if token is None or token.approval.revoked:
             raise InvalidGrantError(DEAD_TOKEN)
-        if token.revoked or (board().rotation and not token.retire()):
+        if token.revoked or (switches().rotation and not token.retire()):
             # Somebody has a copy: the whole family is revoked.
-            token.approval.revoked = True
+            ended = token.approval.end()
             db.session.commit()
+            board().count(families_revoked=ended)
             raise InvalidGrantError(DEAD_TOKEN)
         return token
 
@@ -224,7 +225,7 @@ def save_token(token: dict[str, str], asked: OAuth2Request) -> None:
 
 
 def organization_id(user: User) -> str:
-    return OTHER_ORGANIZATION_ID if board().wrong_org else user.organization_id
+    return OTHER_ORGANIZATION_ID if switches().wrong_org else user.organization_id
 
 
 def identity_url(user: User) -> str:

@@ -5,13 +5,16 @@ import hashlib
 import hmac
 import re
 import secrets
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 import requests
 
 from practice_org import CLIENT_ID, CONSUMER_SECRET
+from practice_org.log import LONGEST_LOG, Log
 from tests.servers import PracticeOrg, practice_org
 
 CALLBACK = "http://localhost:8000/callback"
@@ -214,3 +217,115 @@ def test_the_login_wants_the_right_password(org: PracticeOrg) -> None:
     page = requests.post(f"{org.address}/login?{query}", data=form, timeout=5)
     assert page.status_code == 401
     assert "check your username and password" in page.text
+
+
+def fingerprint(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()[:8]
+
+
+def test_the_log_tells_all_but_the_secrets(org: PracticeOrg) -> None:
+    org.reset()
+    began, once = time.time(), code(org)
+    first = exchange(org, code=once).json()
+    org.switch(rotation=True)
+    second = refresh(org, first["refresh_token"]).json()
+    refresh(org, "unknown")
+    userinfo(org, second["access_token"])
+    ask(org, "revoke", token=second["refresh_token"])
+    state = org.state()
+    assert [seen["number"] for seen in state["log"]] == [1, 2, 3, 4, 5]
+    for seen in state["log"]:
+        assert began <= seen.pop("at") <= time.time()
+        assert 0 <= seen.pop("seconds") < 5
+    token = {"path": "/services/oauth2/token", "status": 200, "error": ""}
+    nothing = {"access_token": "", "refresh_token": "", "answered": True}
+    got_first, got_second = (
+        {name: fingerprint(answer[name]) for name in ("access_token", "refresh_token")}
+        for answer in (first, second)
+    )
+    assert state["log"][:3] == [
+        nothing
+        | token
+        | {"number": 1, "grant_type": "authorization_code", "sent": fingerprint(once)}
+        | got_first,
+        nothing
+        | token
+        | {"number": 2, "grant_type": "refresh_token"}
+        | {"sent": got_first["refresh_token"]}
+        | got_second,
+        nothing
+        | token
+        | {"number": 3, "grant_type": "refresh_token", "sent": fingerprint("unknown")}
+        | {"status": 400, "error": "invalid_grant"},
+    ]
+    assert [(seen["path"], seen["sent"]) for seen in org.state(after=3)["log"]] == [
+        ("/services/oauth2/userinfo", got_second["access_token"]),
+        ("/services/oauth2/revoke", got_second["refresh_token"]),
+    ]
+    assert org.requests_of("/token", after=2) == org.token_requests[2:]
+    assert "unknown" not in str(state)
+
+
+def test_the_log_knows_a_lost_answer_and_a_refused_origin(org: PracticeOrg) -> None:
+    token = exchange(org).json()["refresh_token"]
+    org.reset()
+    org.switch(fault="lost_answer", times=1)
+    with pytest.raises(requests.ConnectionError):
+        refresh(org, token)
+    url, evil = f"{org.address}/services/oauth2/token", {"Origin": "https://evil"}
+    assert requests.post(url, headers=evil, timeout=5).status_code == 403
+    lost, refused = org.state()["log"]
+    assert (lost["status"], lost["answered"]) == (200, False)
+    assert lost["access_token"]
+    assert (refused["status"], refused["answered"]) == (403, True)
+    assert org.waiting == 0
+    page = requests.get(f"{org.address}/switchboard", timeout=5).text
+    assert "<td>lost</td>" in page
+
+
+def test_the_log_counts_what_comes_at_the_same_time(org: PracticeOrg) -> None:
+    org.reset()
+    org.switch(fault="slow", seconds=1)
+    with ThreadPoolExecutor(20) as pool:
+        asked = [pool.submit(refresh, org, f"unknown-{one}") for one in range(20)]
+        while org.waiting < 20:
+            time.sleep(0.02)
+        assert org.state()["log"] == []
+        assert all(refused(answer.result()) for answer in asked)
+    assert org.waiting == 0
+    log = org.state()["log"]
+    assert [seen["number"] for seen in log] == list(range(1, 21))
+    sent = {fingerprint(f"unknown-{one}") for one in range(20)}
+    assert {seen["sent"] for seen in log} == sent
+    assert all(seen["seconds"] >= 1 for seen in log)
+
+
+def test_the_log_keeps_more_than_the_page_shows(org: PracticeOrg) -> None:
+    org.reset()
+    with requests.Session() as line:
+        for _ in range(120):
+            line.get(f"{org.address}/services/data", timeout=5)
+    assert len(org.state()["log"]) == 120
+    page = requests.get(f"{org.address}/switchboard", timeout=5).text
+    assert page.count("<td>/services/data</td>") == 100
+    assert page.index("<td>120</td>") < page.index("<td>21</td>")
+
+
+def test_the_log_keeps_its_newest_lines() -> None:
+    log = Log()
+    for _ in range(LONGEST_LOG + 5):
+        log.add({})
+    assert len(log.after(0)) == LONGEST_LOG
+    assert log.after(0)[0] == {"number": 6}
+    assert [line["number"] for line in log.after(LONGEST_LOG + 3)] == [20_004, 20_005]
+    assert log.after(LONGEST_LOG + 5) == log.after(10**9) == []
+
+
+def test_families_that_reuse_ended_are_counted(org: PracticeOrg) -> None:
+    token, before = exchange(org).json()["refresh_token"], org.families_revoked
+    org.switch(rotation=True)
+    assert refresh(org, token).ok
+    assert org.families_revoked == before
+    assert refused(refresh(org, token))
+    assert refused(refresh(org, token))
+    assert org.families_revoked == before + 1
