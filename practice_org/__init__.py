@@ -13,10 +13,12 @@ from pathlib import Path
 from flask import Flask, abort, request
 
 from practice_org import board, endpoints, log, oauth, pages, switchboard
+from practice_org.board import CONSUMER_SECRET
 from practice_org.models import PracticeClient, db
 
+__all__ = ["CLIENT_ID", "CONSUMER_SECRET", "create_practice_org"]
+
 CLIENT_ID = "3MVG9PracticeOrgConsumerKey"
-CONSUMER_SECRET = "practice-consumer-secret"  # opens nothing but this toy
 
 
 def create_practice_org(database: Path | None, callback_urls: list[str]) -> Flask:
@@ -32,9 +34,7 @@ def create_practice_org(database: Path | None, callback_urls: list[str]) -> Flas
         SQLALCHEMY_DATABASE_URI=f"sqlite:///{database or folder.name + '/org.db'}",
     )
     app.extensions["folder"] = folder
-    app.extensions["practice_client"] = PracticeClient(
-        CLIENT_ID, CONSUMER_SECRET, tuple(callback_urls)
-    )
+    app.extensions["practice_client"] = PracticeClient(CLIENT_ID, tuple(callback_urls))
     app.extensions["switchboard"] = board.Switchboard()
     db.init_app(app)
     oauth.init_app(app)

@@ -10,6 +10,7 @@ from flask import current_app
 
 from practice_org.log import Log
 
+CONSUMER_SECRET = "practice-consumer-secret"  # opens nothing but this toy
 ERRORS = (
     "invalid_grant: expired access/refresh token",
     "invalid_grant: inactive user",
@@ -62,7 +63,8 @@ class Switches:
     """How the org behaves; the fields are those of the switchboard's form.
 
     `times` is for how many more token requests the fault stays on, 0 until it is
-    switched off. `seconds` is how long a slow answer takes.
+    switched off. `seconds` is how long a slow answer takes. `consumer_secrets`
+    are those that are accepted, separated by commas: two while one is staged.
     """
 
     fault: Fault = Fault.NONE
@@ -72,6 +74,7 @@ class Switches:
     error: str = ERRORS[0]
     rotation: bool = False
     wrong_org: bool = False
+    consumer_secrets: str = CONSUMER_SECRET
 
     @classmethod
     def read(cls, form: Mapping[str, str]) -> "Switches":

@@ -110,6 +110,33 @@ def test_it_says_no_in_salesforces_words(
     assert refused(exchange(org, **changes)).startswith(said)
 
 
+@pytest.mark.parametrize("basic", [False, True])
+def test_a_staged_secret_works_beside_the_present_one(
+    org: PracticeOrg, basic: bool
+) -> None:
+    def said(secret: str) -> requests.Response:
+        form = {"grant_type": "refresh_token", "refresh_token": token}
+        if basic:
+            url = f"{org.address}/services/oauth2/token"
+            auth = (CLIENT_ID, secret)
+            return requests.post(url, data=form, auth=auth, timeout=5)
+        return ask(org, client_id=CLIENT_ID, client_secret=secret, **form)
+
+    token, wrong = exchange(org).json()["refresh_token"], "invalid_client: invalid "
+    assert refused(said("staged")) == wrong + "client credentials"
+    org.switch(consumer_secrets=f"{CONSUMER_SECRET}, staged")
+    for secret in (CONSUMER_SECRET, "staged"):
+        answer = said(secret).json()
+        message = (answer["id"] + answer["issued_at"]).encode()
+        digest = hmac.digest(secret.encode(), message, "sha256")
+        assert answer["signature"] == base64.b64encode(digest).decode()
+    org.switch(consumer_secrets="staged")
+    assert refused(said(CONSUMER_SECRET)) == wrong + "client credentials"
+    assert said("staged").ok
+    org.switch()
+    assert said(CONSUMER_SECRET).ok
+
+
 def test_a_code_works_once(org: PracticeOrg) -> None:
     once = code(org)
     assert exchange(org, code=once).ok
