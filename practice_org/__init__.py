@@ -14,7 +14,7 @@ from flask import Flask, abort, request
 
 from practice_org import board, endpoints, log, oauth, pages, switchboard
 from practice_org.board import CONSUMER_SECRET
-from practice_org.models import PracticeClient, db
+from practice_org.models import PracticeClient, db, make_tables
 
 __all__ = ["CLIENT_ID", "CONSUMER_SECRET", "create_practice_org"]
 
@@ -44,7 +44,7 @@ def create_practice_org(database: Path | None, callback_urls: list[str]) -> Flas
     app.before_request(log.arrive)
     app.before_request(only_from_here)
     with app.app_context():
-        db.create_all()
+        make_tables()
     return app
 
 

@@ -65,6 +65,8 @@ class Switches:
     `times` is for how many more token requests the fault stays on, 0 until it is
     switched off. `seconds` is how long a slow answer takes. `consumer_secrets`
     are those that are accepted, separated by commas: two while one is staged.
+    `pre_authorized` is the app's "Admin approved users are pre-authorized": without
+    it a flow without a login page needs an earlier login.
     """
 
     fault: Fault = Fault.NONE
@@ -75,6 +77,7 @@ class Switches:
     rotation: bool = False
     wrong_org: bool = False
     consumer_secrets: str = CONSUMER_SECRET
+    pre_authorized: bool = True
 
     @classmethod
     def read(cls, form: Mapping[str, str]) -> "Switches":

@@ -15,7 +15,7 @@ from flask import (
 from werkzeug.wrappers import Response as AnyResponse
 
 from practice_org.board import ERRORS, WORDS, Switches, board, switches
-from practice_org.models import Approval, db
+from practice_org.models import Approval, Certificate, db
 
 blueprint = Blueprint("switchboard", __name__, url_prefix="/switchboard")
 
@@ -27,6 +27,7 @@ def show() -> str:
     return render_template(
         "switchboard.html",
         on=switches(),
+        certificate=Certificate.current(),
         log=board().log.newest(SHOWN),
         words=WORDS,
         errors=ERRORS,
@@ -50,6 +51,16 @@ def revoke_all() -> AnyResponse:
     return redirect(url_for(".show"), 303)
 
 
+@blueprint.post("/certificate")
+def upload() -> AnyResponse:
+    """Take the certificate of the key that signs assertions; none removes it."""
+    try:
+        Certificate.upload(request.form.get("certificate", ""))
+    except ValueError:
+        abort(400, "That is no PEM certificate of an RSA key of 2,048 bits or more.")
+    return redirect(url_for(".show"), 303)
+
+
 @blueprint.post("/reset")
 def reset() -> AnyResponse:
     """Forget the requests, and begin to count anew."""
@@ -64,10 +75,11 @@ def state() -> Response:
         after = int(request.args.get("after", 0))
     except ValueError:
         abort(400, "The number is not one.")
-    the_board = board()
+    the_board, certificate = board(), Certificate.current()
     return jsonify(
         **asdict(the_board.switches),
         waiting=the_board.waiting,
         families_revoked=the_board.families_revoked,
+        certificate=certificate.fingerprint if certificate else "",
         log=the_board.log.after(after),
     )

@@ -43,6 +43,10 @@ class PracticeOrg:
     def revoke_all(self) -> None:
         self._press("/revocation")
 
+    def upload(self, certificate_pem: str) -> None:
+        """Give the app another certificate; none where it is empty."""
+        self._press("/certificate", certificate=certificate_pem)
+
     def reset(self) -> None:
         """Forget the requests; the next one is number 1."""
         self._press("/reset")

@@ -3,22 +3,39 @@
 import base64
 import hashlib
 import hmac
+import json
 import re
 import secrets
+import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import (
+    RSAPrivateKey,
+    generate_private_key,
+)
+from cryptography.hazmat.primitives.hashes import SHA256, SHA512
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from practice_org import CLIENT_ID, CONSUMER_SECRET
 from practice_org.log import LONGEST_LOG, Log
-from tests.servers import PracticeOrg, practice_org
+from tests.servers import USER, PracticeOrg, free_port, practice_org, process
 
 CALLBACK = "http://localhost:8000/callback"
 VERIFIER = secrets.token_urlsafe(64)
+ADMIN, INTEGRATION = "admin@practice.example", "integration@practice.example"
+BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 CLIENT = {"client_id": CLIENT_ID, "client_secret": CONSUMER_SECRET}
 
 
@@ -70,6 +87,55 @@ def exchange(org: PracticeOrg, **changes: str) -> requests.Response:
 def refresh(org: PracticeOrg, token: str, **changes: str) -> requests.Response:
     form = CLIENT | {"grant_type": "refresh_token", "refresh_token": token}
     return ask(org, **form | changes)
+
+
+@lru_cache
+def rsa_key(name: str, bits: int = 2_048) -> RSAPrivateKey:
+    return generate_private_key(65_537, bits)
+
+
+def certificate_of(key: Any) -> str:
+    """Sign a certificate of a key with the key itself, as for Salesforce."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Orgdesk")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, SHA256() if isinstance(key, RSAPrivateKey) else None)
+    )
+    return certificate.public_bytes(Encoding.PEM).decode()
+
+
+def assertion(
+    key: RSAPrivateKey, *, alg: str = "RS256", left: float = 180, **changes: Any
+) -> str:
+    """Sign a JWT by hand: none of the org's own parts is used."""
+    claims = {
+        "iss": CLIENT_ID,
+        "sub": INTEGRATION,
+        "aud": "https://login.salesforce.com",
+        "exp": int(time.time() + left),
+    }
+    parts = ({"alg": alg}, {k: v for k, v in (claims | changes).items() if v != ""})
+    message = b".".join(base64url(json.dumps(part).encode()) for part in parts)
+    secret = key.public_key().public_numbers().n.to_bytes(256, "big")
+    signature = {
+        "RS256": lambda: key.sign(message, PKCS1v15(), SHA256()),
+        "RS512": lambda: key.sign(message, PKCS1v15(), SHA512()),
+        "HS256": lambda: hmac.digest(secret, message, "sha256"),
+        "none": lambda: b"",
+    }[alg]()
+    return b".".join((message, base64url(signature))).decode()
+
+
+def base64url(value: bytes) -> bytes:
+    return base64.urlsafe_b64encode(value).rstrip(b"=")
+
+
+def bearer(org: PracticeOrg, signed: str, **form: str) -> requests.Response:
+    return ask(org, grant_type=BEARER, assertion=signed, **form)
 
 
 def refused(answer: requests.Response) -> str:
@@ -244,6 +310,170 @@ def test_the_login_wants_the_right_password(org: PracticeOrg) -> None:
     page = requests.post(f"{org.address}/login?{query}", data=form, timeout=5)
     assert page.status_code == 401
     assert "check your username and password" in page.text
+
+
+@pytest.fixture
+def key(org: PracticeOrg) -> RSAPrivateKey:
+    """The key of the certificate that the org knows."""
+    key = rsa_key("ours")
+    org.upload(certificate_of(key))
+    return key
+
+
+@pytest.mark.parametrize("path", ["", "/services/oauth2/token", None])
+def test_an_assertion_is_worth_a_token(
+    org: PracticeOrg, key: RSAPrivateKey, path: str | None
+) -> None:
+    audience = "https://test.salesforce.com" if path is None else org.address + path
+    answer = bearer(org, assertion(key, aud=audience)).json()
+    assert set(answer) == {"access_token", "scope", "instance_url", "id", "token_type"}
+    assert answer["scope"] == "api refresh_token id"
+    assert userinfo(org, answer["access_token"]).json()["preferred_username"] == (
+        INTEGRATION
+    )
+
+
+def test_assertions_give_the_same_token_while_it_lives(
+    org: PracticeOrg, key: RSAPrivateKey
+) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: bearer(org, assertion(key)), range(8)))
+    (token,) = {answer.json()["access_token"] for answer in answers}
+    other = bearer(org, assertion(key, sub=ADMIN)).json()["access_token"]
+    assert other != token
+    assert ask(org, "revoke", token=token).ok
+    assert userinfo(org, token).status_code == 403
+    assert userinfo(org, other).ok
+    again = bearer(org, assertion(key)).json()["access_token"]
+    assert again != token
+    assert userinfo(org, again).ok
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"sub": "ira@practice.example"}, "user hasn't approved this consumer"),
+        ({"sub": ["list"]}, "user hasn't approved this consumer"),
+        ({"sub": ""}, "user hasn't approved this consumer"),
+        ({"aud": "https://na1.salesforce.com"}, "audience is invalid"),
+        ({"aud": "https://login.salesforce.com/"}, "audience is invalid"),
+        ({"aud": [{}]}, "audience is invalid"),
+        ({"aud": ""}, "audience is invalid"),
+        ({"left": -1}, "expired authorization code"),
+        ({"left": 310}, "expired authorization code"),
+        ({"exp": int(time.time() + 180) * 1000}, "expired authorization code"),
+        ({"exp": "soon"}, "expired authorization code"),
+        ({"exp": ""}, "expired authorization code"),
+        ({"alg": "HS256"}, "invalid assertion"),
+        ({"alg": "RS512"}, "invalid assertion"),
+        ({"alg": "none"}, "invalid assertion"),
+        ({"iss": ""}, "invalid assertion"),
+    ],
+)
+def test_an_assertion_that_is_not_right_is_refused(
+    org: PracticeOrg, key: RSAPrivateKey, changes: dict[str, Any], said: str
+) -> None:
+    assert refused(bearer(org, assertion(key, **changes))) == f"invalid_grant: {said}"
+    assert bearer(org, assertion(key, left=290)).ok
+
+
+def test_an_assertion_is_signed_with_the_certificates_key(
+    org: PracticeOrg, key: RSAPrivateKey
+) -> None:
+    invalid = "invalid_grant: invalid assertion"
+    assert refused(bearer(org, assertion(rsa_key("theirs")))) == invalid
+    assert refused(bearer(org, "no.jwt")) == invalid
+    assert refused(bearer(org, assertion(key, iss="wrong"))) == (
+        "invalid_client_id: client identifier invalid"
+    )
+    assert refused(bearer(org, assertion(key), scope="api")) == (
+        "invalid_request: scope parameter not supported"
+    )
+    org.upload(certificate_of(rsa_key("theirs")).replace("\n", "\r\n"))
+    org.switch()
+    assert refused(bearer(org, assertion(key))) == invalid
+    assert bearer(org, assertion(rsa_key("theirs"))).ok
+    org.upload("")
+    assert refused(bearer(org, assertion(key))) == invalid
+
+
+def test_only_a_certificate_of_a_long_rsa_key_is_taken(
+    org: PracticeOrg, key: RSAPrivateKey
+) -> None:
+    kept = org.state()["certificate"]
+    for key_too_weak in (
+        rsa_key("short", 1_024),
+        Ed25519PrivateKey.generate(),
+    ):
+        with pytest.raises(requests.HTTPError, match="400"):
+            org.upload(certificate_of(key_too_weak))
+    with pytest.raises(requests.HTTPError, match="400"):
+        org.upload("no certificate")
+    assert org.state()["certificate"] == kept
+    assert bearer(org, assertion(key)).ok
+
+
+def test_without_the_admins_approval_it_takes_an_earlier_login(
+    org: PracticeOrg, key: RSAPrivateKey
+) -> None:
+    dead = "invalid_grant: user hasn't approved this consumer"
+    assert bearer(org, assertion(key, sub=ADMIN)).ok
+    org.switch(pre_authorized=False)
+    assert refused(bearer(org, assertion(key, sub=ADMIN))) == dead
+    assert exchange(org).ok
+    assert bearer(org, assertion(key, sub=ADMIN)).ok
+    assert refused(bearer(org, assertion(key))) == dead
+    org.revoke_all()
+    assert refused(bearer(org, assertion(key, sub=ADMIN))) == dead
+    org.switch()
+    assert bearer(org, assertion(key, sub=ADMIN)).ok
+
+
+def test_an_assertion_is_no_login(org: PracticeOrg, key: RSAPrivateKey) -> None:
+    assert bearer(org, assertion(key, sub=ADMIN)).ok
+    query = login_url(org).partition("?")[2]
+    with requests.Session() as browser:
+        page = browser.post(f"{org.address}/login?{query}", data=USER, timeout=5)
+    assert "Allow Access?" in page.text
+
+
+def test_the_certificate_survives_a_restart_and_comes_by_an_option(
+    tmp_path: Path,
+) -> None:
+    key, file, port = rsa_key("ours"), tmp_path / "app.crt", free_port()
+    file.write_text(certificate_of(key))
+    command = ("-m", "practice_org", f"--port={port}", f"--database={tmp_path}/org.db")
+    org = PracticeOrg(port)
+    with process(*command, f"--certificate={file}", ports=(port,)):
+        token = bearer(org, assertion(key)).json()["access_token"]
+    with process(*command, ports=(port,)):
+        assert bearer(org, assertion(key)).json()["access_token"] == token
+    file.write_text("no certificate")
+    with (
+        pytest.raises(AssertionError, match="did not answer"),
+        process(*command, f"--certificate={file}", ports=(port,)),
+    ):
+        pass
+
+
+def test_a_database_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    path, port = tmp_path / "org.db", free_port()
+    with sqlite3.connect(path) as database:
+        database.executescript("""
+            CREATE TABLE approval (id INTEGER NOT NULL PRIMARY KEY,
+              username VARCHAR NOT NULL, scope VARCHAR NOT NULL,
+              revoked BOOLEAN NOT NULL);
+            CREATE TABLE token (token VARCHAR NOT NULL PRIMARY KEY,
+              kind VARCHAR NOT NULL, approval_id INTEGER NOT NULL REFERENCES approval,
+              issued_at FLOAT NOT NULL, revoked BOOLEAN NOT NULL);
+            INSERT INTO approval VALUES (1, 'admin@practice.example', 'api id', 0);
+            INSERT INTO token VALUES ('old', 'refresh_token', 1, 1.0, 0);
+        """)
+    with process(
+        *("-m", "practice_org", f"--port={port}", f"--database={path}"), ports=(port,)
+    ):
+        org = PracticeOrg(port)
+        assert userinfo(org, refresh(org, "old").json()["access_token"]).ok
 
 
 def fingerprint(secret: str) -> str:
