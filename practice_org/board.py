@@ -67,6 +67,8 @@ class Switches:
     are those that are accepted, separated by commas: two while one is staged.
     `pre_authorized` is the app's "Admin approved users are pre-authorized": without
     it a flow without a login page needs an earlier login.
+    `run_as` is the user of the Client Credentials Flow, "none" for nobody, and
+    `login_host` makes this host one as login.salesforce.com, where it is refused.
     """
 
     fault: Fault = Fault.NONE
@@ -78,6 +80,8 @@ class Switches:
     wrong_org: bool = False
     consumer_secrets: str = CONSUMER_SECRET
     pre_authorized: bool = True
+    run_as: str = "integration@practice.example"
+    login_host: bool = False
 
     @classmethod
     def read(cls, form: Mapping[str, str]) -> "Switches":

@@ -7,7 +7,11 @@ from typing import Any
 from authlib.oauth2 import OAuth2Error
 from authlib.oauth2.rfc6749 import OAuth2Request
 from authlib.oauth2.rfc6749.errors import InvalidGrantError, InvalidRequestError
-from authlib.oauth2.rfc6749.grants import AuthorizationCodeGrant, RefreshTokenGrant
+from authlib.oauth2.rfc6749.grants import (
+    AuthorizationCodeGrant,
+    ClientCredentialsGrant,
+    RefreshTokenGrant,
+)
 from authlib.oauth2.rfc7523 import JWTBearerGrant
 from authlib.oauth2.rfc7636 import CodeChallenge
 from flask import request
@@ -37,6 +41,8 @@ BAD_VERIFIER = "invalid code verifier"
 BAD_ASSERTION = "invalid assertion"
 BAD_AUDIENCE = "audience is invalid"
 NOT_APPROVED = "user hasn't approved this consumer"
+NO_RUN_AS = "no client credentials user enabled"
+WRONG_HOST = "request not supported on this domain"
 
 
 class WebServerFlow(AuthorizationCodeGrant):
@@ -143,6 +149,20 @@ class WithoutLogin:
             )
             self.save_token(token)
         return 200, token, self.TOKEN_RESPONSE_HEADER
+
+
+class ClientCredentialsFlow(WithoutLogin, ClientCredentialsGrant):
+    """The app's own access, as the user whom the admin chose to run it as."""
+
+    TOKEN_ENDPOINT_AUTH_METHODS = AUTH_METHODS
+
+    def validate_token_request(self) -> None:
+        if switches().login_host:
+            raise InvalidGrantError(WRONG_HOST)
+        super().validate_token_request()
+        self.request.user = USERS.get(switches().run_as)
+        if self.request.user is None:
+            raise InvalidGrantError(NO_RUN_AS)
 
 
 class JwtBearerFlow(WithoutLogin, JWTBearerGrant):

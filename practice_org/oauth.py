@@ -15,6 +15,7 @@ from flask import Flask, Response, current_app, jsonify, request
 from practice_org.board import switches
 from practice_org.grants import (
     AUTH_METHODS,
+    ClientCredentialsFlow,
     JwtBearerFlow,
     ProofKey,
     RefreshTokenFlow,
@@ -31,7 +32,7 @@ from practice_org.models import (
     new_refresh_token,
 )
 
-WITHOUT_LOGIN = (JwtBearerFlow.GRANT_TYPE,)
+WITHOUT_LOGIN = (ClientCredentialsFlow.GRANT_TYPE, JwtBearerFlow.GRANT_TYPE)
 
 
 class SalesforceServer(AuthorizationServer):
@@ -86,6 +87,7 @@ def init_app(app: Flask) -> None:
     if not server._token_grants:
         server.register_grant(WebServerFlow, [ProofKey(required=True)])
         server.register_grant(RefreshTokenFlow)
+        server.register_grant(ClientCredentialsFlow)
         server.register_grant(JwtBearerFlow)
         server.register_endpoint(Introspection)
 

@@ -15,7 +15,7 @@ from flask import (
 from werkzeug.wrappers import Response as AnyResponse
 
 from practice_org.board import ERRORS, WORDS, Switches, board, switches
-from practice_org.models import Approval, Certificate, db
+from practice_org.models import USERS, Approval, Certificate, db
 
 blueprint = Blueprint("switchboard", __name__, url_prefix="/switchboard")
 
@@ -28,6 +28,7 @@ def show() -> str:
         "switchboard.html",
         on=switches(),
         certificate=Certificate.current(),
+        users=USERS,
         log=board().log.newest(SHOWN),
         words=WORDS,
         errors=ERRORS,

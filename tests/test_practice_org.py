@@ -437,6 +437,44 @@ def test_an_assertion_is_no_login(org: PracticeOrg, key: RSAPrivateKey) -> None:
     assert "Allow Access?" in page.text
 
 
+def own_access(org: PracticeOrg, **changes: str) -> requests.Response:
+    return ask(org, **CLIENT | {"grant_type": "client_credentials"} | changes)
+
+
+def test_the_apps_own_access_is_the_run_as_users(org: PracticeOrg) -> None:
+    answer = own_access(org).json()
+    assert set(answer) == {"access_token", "signature", "scope", "instance_url",
+                           "id", "token_type", "issued_at"}  # fmt: skip
+    who = userinfo(org, answer["access_token"]).json()
+    assert who["preferred_username"] == INTEGRATION
+    again = own_access(org).json()
+    assert again["access_token"] == answer["access_token"]
+    org.switch(run_as=ADMIN)
+    token = own_access(org).json()["access_token"]
+    assert userinfo(org, token).json()["preferred_username"] == ADMIN
+    org.revoke_all()
+    assert userinfo(org, token).status_code == 403
+    assert own_access(org).json()["access_token"] != token
+
+
+def test_the_apps_own_access_can_be_refused(org: PracticeOrg) -> None:
+    assert refused(own_access(org, client_secret="wrong")) == (
+        "invalid_client: invalid client credentials"
+    )
+    assert refused(own_access(org, scope="api")) == (
+        "invalid_request: scope parameter not supported"
+    )
+    for nobody in ("none", "ira@practice.example"):
+        org.switch(run_as=nobody)
+        assert refused(own_access(org)) == (
+            "invalid_grant: no client credentials user enabled"
+        )
+    org.switch(login_host=True)
+    assert refused(own_access(org)) == (
+        "invalid_grant: request not supported on this domain"
+    )
+
+
 def test_the_certificate_survives_a_restart_and_comes_by_an_option(
     tmp_path: Path,
 ) -> None:
