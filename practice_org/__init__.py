@@ -12,11 +12,13 @@ from pathlib import Path
 
 from flask import Flask, abort, request
 
-from practice_org import endpoints, oauth, pages, switchboard
-from practice_org.models import PracticeClient, db
+from practice_org import board, endpoints, log, oauth, pages, switchboard
+from practice_org.board import CONSUMER_SECRET
+from practice_org.models import PracticeClient, db, make_tables
+
+__all__ = ["CLIENT_ID", "CONSUMER_SECRET", "create_practice_org"]
 
 CLIENT_ID = "3MVG9PracticeOrgConsumerKey"
-CONSUMER_SECRET = "practice-consumer-secret"  # opens nothing but this toy
 
 
 def create_practice_org(database: Path | None, callback_urls: list[str]) -> Flask:
@@ -32,18 +34,17 @@ def create_practice_org(database: Path | None, callback_urls: list[str]) -> Flas
         SQLALCHEMY_DATABASE_URI=f"sqlite:///{database or folder.name + '/org.db'}",
     )
     app.extensions["folder"] = folder
-    app.extensions["practice_client"] = PracticeClient(
-        CLIENT_ID, CONSUMER_SECRET, tuple(callback_urls)
-    )
-    app.extensions["switchboard"] = switchboard.Switchboard()
+    app.extensions["practice_client"] = PracticeClient(CLIENT_ID, tuple(callback_urls))
+    app.extensions["switchboard"] = board.Switchboard()
     db.init_app(app)
     oauth.init_app(app)
     app.register_blueprint(pages.blueprint)
     app.register_blueprint(endpoints.blueprint)
     app.register_blueprint(switchboard.blueprint)
+    app.before_request(log.arrive)
     app.before_request(only_from_here)
     with app.app_context():
-        db.create_all()
+        make_tables()
     return app
 
 

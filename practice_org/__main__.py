@@ -7,6 +7,7 @@ from pathlib import Path
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from practice_org import create_practice_org
+from practice_org.models import Certificate
 
 HOST = "127.0.0.1"
 
@@ -20,10 +21,19 @@ def main() -> None:
         help="a Callback URL of the app; may be given several times",
     )
     parser.add_argument("--database", type=Path, help="a file that keeps the tokens")
+    parser.add_argument(
+        "--certificate", type=Path, help="a PEM file: who has its key signs assertions"
+    )
     given = parser.parse_args()
     app = create_practice_org(
         given.database, given.callback_url or ["http://localhost:8000/callback"]
     )
+    if given.certificate:
+        try:
+            with app.app_context():
+                Certificate.upload(given.certificate.read_text())
+        except (OSError, ValueError) as error:
+            parser.error(f"{given.certificate}: {error}")
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = make_server(HOST, given.port, app, threaded=True, request_handler=Handler)
     try:

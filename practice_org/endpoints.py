@@ -3,11 +3,12 @@
 import socket
 import time
 
-from flask import Blueprint, Response, abort, jsonify, request
+from flask import Blueprint, Response, abort, g, jsonify, request
 
+from practice_org.board import Fault, board, switches
+from practice_org.log import line_of
 from practice_org.models import Token, User, db
 from practice_org.oauth import identity_url, organization_id, refusal, server
-from practice_org.switchboard import Fault, board
 
 blueprint = Blueprint("endpoints", __name__)
 
@@ -15,37 +16,40 @@ VERSIONS = ("65.0", "66.0", "67.0")
 HTML = "<!doctype html><title>Sorry</title><h1>We are down for maintenance.</h1>"
 
 
+@blueprint.after_request
+def note(response: Response) -> Response:
+    """Log the answer, before anybody can have seen it; a lost one nobody sees."""
+    board().log.add(line_of(response))
+    board().count(waiting=-g.pop("waiting", 0))
+    if not g.answered:
+        line: socket.socket = request.environ["werkzeug.socket"]
+        line.shutdown(socket.SHUT_RDWR)
+    return response
+
+
 @blueprint.post("/services/oauth2/token")
 def token() -> Response:
-    board().waiting += 1
-    try:
-        response = _answer()
-    finally:
-        board().waiting -= 1
-    board().note(response)
-    return response
+    g.waiting = 1
+    board().count(waiting=g.waiting)
+    return _answer()
 
 
 @blueprint.post("/services/oauth2/revoke")
 def revoke() -> Response:
     found = Token.find(request.form.get("token", ""))
     if found is None or not found.is_live:
-        response = refusal("invalid_token", "invalid token")
+        return refusal("invalid_token", "invalid token")
+    if found.kind == "refresh_token":
+        found.approval.revoked = True
     else:
-        if found.kind == "refresh_token":
-            found.approval.revoked = True
-        else:
-            found.revoked = True
-        db.session.commit()
-        response = Response(status=200)
-    board().note(response)
-    return response
+        found.revoked = True
+    db.session.commit()
+    return Response(status=200)
 
 
 @blueprint.post("/services/oauth2/introspect")
 def introspect() -> Response:
     response: Response = server.create_endpoint_response("introspection")
-    board().note(response)
     return response
 
 
@@ -112,23 +116,22 @@ def _answer() -> Response:
     """Answer a token request, with the fault that is on."""
     fault = board().take_fault()
     if fault is Fault.SLOW:
-        time.sleep(board().seconds)
+        time.sleep(switches().seconds)
     elif fault is Fault.TOO_MANY_REQUESTS:
-        headers = {"Retry-After": board().retry_after}
+        headers = {"Retry-After": switches().retry_after}
         return Response("Too many requests", 429, headers)
     elif fault is Fault.OUTAGE:
         return Response(HTML, 503, mimetype="text/html")
     elif fault is Fault.NONSENSE:
         return Response(HTML, 200, mimetype="text/html")
     elif fault is Fault.ERROR:
-        error, _, description = board().error.partition(": ")
+        error, _, description = switches().error.partition(": ")
         return refusal(error, description)
     if "scope" in request.form:
         return refusal("invalid_request", "scope parameter not supported")
     response: Response = server.create_token_response()
     if fault is Fault.LOST_ANSWER:
-        line: socket.socket = request.environ["werkzeug.socket"]
-        line.shutdown(socket.SHUT_RDWR)
+        g.answered = False
     if fault is Fault.MISSING_FIELDS and response.status_code == 200:
         answer = response.get_json()
         response = jsonify(

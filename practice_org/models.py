@@ -7,10 +7,19 @@ from hmac import compare_digest
 from typing import TYPE_CHECKING
 
 from authlib.oauth2.rfc6749 import AuthorizationCodeMixin, ClientMixin, TokenMixin
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import ForeignKey, select, update
+from sqlalchemy import ForeignKey, delete, inspect, select, text, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.schema import CreateColumn
 
+from practice_org.board import switches
+
+LOGIN = "authorization_code"
+LEAST_BITS = 2_048
 SCOPES = ("api", "refresh_token", "id", "openid", "web", "full", "offline_access")
 CODE_LIFETIME = 15 * 60
 """Seconds, as at Salesforce."""
@@ -67,7 +76,6 @@ class PracticeClient(ClientMixin):
     """The one external client app of the org: confidential, PKCE required."""
 
     client_id: str
-    client_secret: str
     callback_urls: tuple[str, ...]
 
     def get_client_id(self) -> str:
@@ -88,7 +96,11 @@ class PracticeClient(ClientMixin):
         return redirect_uri in self.callback_urls
 
     def check_client_secret(self, client_secret: str) -> bool:
-        return compare_digest(self.client_secret.encode(), client_secret.encode())
+        accepted = switches().consumer_secrets.split(",")
+        return any(
+            compare_digest(one.strip().encode(), client_secret.encode())
+            for one in accepted
+        )
 
     def check_endpoint_auth_method(self, method: str, _endpoint: str) -> bool:
         return method in ("client_secret_post", "client_secret_basic")
@@ -97,7 +109,7 @@ class PracticeClient(ClientMixin):
         return response_type == "code"
 
     def check_grant_type(self, grant_type: str) -> bool:
-        return grant_type in ("authorization_code", "refresh_token")
+        return True
 
 
 class Code(Model, AuthorizationCodeMixin):
@@ -133,8 +145,51 @@ class Code(Model, AuthorizationCodeMixin):
         )
 
 
+class Certificate(Model):
+    """The X.509 certificate of the key that signs assertions: one or none."""
+
+    __tablename__ = "certificate"
+
+    pem: Mapped[str] = mapped_column(primary_key=True)
+
+    @property
+    def fingerprint(self) -> str:
+        """The hex digits of its SHA-256."""
+        return (
+            x509.load_pem_x509_certificate(self.pem.encode())
+            .fingerprint(SHA256())
+            .hex()
+        )
+
+    @classmethod
+    def current(cls) -> "Certificate | None":
+        return db.session.scalar(select(cls))
+
+    @classmethod
+    def upload(cls, pem: str) -> None:
+        """Replace it, or take it away where `pem` is empty.
+
+        Raises ValueError for anything else than a certificate of an RSA key of
+        2,048 bits or more.
+        """
+        kept = []
+        if pem.strip():
+            certificate = x509.load_pem_x509_certificate(pem.encode())
+            key = certificate.public_key()
+            if not isinstance(key, RSAPublicKey) or key.key_size < LEAST_BITS:
+                raise ValueError("its key is not RSA or too short")
+            kept.append(cls(pem=certificate.public_bytes(Encoding.PEM).decode()))
+        db.session.execute(delete(cls))
+        db.session.add_all(kept)
+        db.session.commit()
+
+
 class Approval(Model):
-    """A user's approval of the app, and the family of tokens that came of it."""
+    """A user's approval of the app, and the family of tokens that came of it.
+
+    Where the admin approved the user instead, by a flow without a login page, it
+    stands for the session alone.
+    """
 
     __tablename__ = "approval"
 
@@ -142,14 +197,28 @@ class Approval(Model):
     username: Mapped[str]
     scope: Mapped[str]
     revoked: Mapped[bool] = mapped_column(default=False)
+    flow: Mapped[str] = mapped_column(server_default=LOGIN)
+    """The grant type by which it came."""
 
     @property
     def user(self) -> User:
         return USERS[self.username]
 
+    def end(self) -> bool:
+        """Revoke it; False where somebody was faster."""
+        ended = db.session.execute(
+            update(Approval)
+            .where(Approval.id == self.id, Approval.revoked.is_(False))
+            .values(revoked=True)
+        )
+        return bool(ended.rowcount)  # type: ignore[attr-defined]
+
     @classmethod
     def of(cls, user: User) -> "Approval | None":
-        live = select(cls).where(cls.username == user.username, cls.revoked.is_(False))
+        """Return a live one that the user gave at the login page."""
+        live = select(cls).where(
+            cls.username == user.username, cls.flow == LOGIN, cls.revoked.is_(False)
+        )
         return db.session.scalar(live)
 
 
@@ -171,6 +240,14 @@ class Token(Model, TokenMixin):
     def find(cls, token: str, kind: str | None = None) -> "Token | None":
         found = db.session.get(cls, token)
         return found if found and kind in (None, found.kind) else None
+
+    @classmethod
+    def shared(cls, user: User, flow: str) -> "Token | None":
+        """Return the access token that lives, of a flow without a login page."""
+        given = select(cls).join(Approval).where(cls.revoked.is_(False))
+        ours = given.where(Approval.username == user.username, Approval.flow == flow)
+        live = (token for token in db.session.scalars(ours) if token.is_live)
+        return next(live, None)
 
     def check_client(self, _client: PracticeClient) -> bool:
         return True
@@ -202,6 +279,20 @@ class Token(Model, TokenMixin):
             .values(revoked=True)
         )
         return bool(used.rowcount)  # type: ignore[attr-defined]
+
+
+def make_tables() -> None:
+    """Make them; those of an earlier version's file get the columns they lack."""
+    db.create_all()
+    for table in db.metadata.tables.values():
+        there = {
+            column["name"] for column in inspect(db.engine).get_columns(table.name)
+        }
+        for column in table.columns:
+            if column.name not in there:
+                words = CreateColumn(column).compile(db.engine)
+                db.session.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {words}"))
+    db.session.commit()
 
 
 def new_code() -> str:

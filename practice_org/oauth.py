@@ -8,31 +8,31 @@ from typing import Any
 from authlib.integrations.flask_oauth2 import AuthorizationServer
 from authlib.oauth2 import OAuth2Error
 from authlib.oauth2.rfc6749 import OAuth2Request
-from authlib.oauth2.rfc6749.errors import InvalidGrantError, InvalidRequestError
-from authlib.oauth2.rfc6749.grants import AuthorizationCodeGrant, RefreshTokenGrant
-from authlib.oauth2.rfc7636 import CodeChallenge
+from authlib.oauth2.rfc6749.util import extract_basic_authorization
 from authlib.oauth2.rfc7662 import IntrospectionEndpoint
 from flask import Flask, Response, current_app, jsonify, request
 
+from practice_org.board import switches
+from practice_org.grants import (
+    AUTH_METHODS,
+    ClientCredentialsFlow,
+    JwtBearerFlow,
+    ProofKey,
+    RefreshTokenFlow,
+    WebServerFlow,
+)
 from practice_org.models import (
     OTHER_ORGANIZATION_ID,
-    USERS,
     Approval,
-    Code,
     PracticeClient,
     Token,
     User,
     db,
     new_access_token,
-    new_code,
     new_refresh_token,
 )
-from practice_org.switchboard import board
 
-AUTH_METHODS = ["client_secret_post", "client_secret_basic"]
-EXPIRED_CODE = "expired authorization code"
-DEAD_TOKEN = "expired access/refresh token"
-BAD_VERIFIER = "invalid code verifier"
+WITHOUT_LOGIN = (ClientCredentialsFlow.GRANT_TYPE, JwtBearerFlow.GRANT_TYPE)
 
 
 class SalesforceServer(AuthorizationServer):
@@ -54,90 +54,6 @@ class SalesforceServer(AuthorizationServer):
 
 
 server = SalesforceServer()
-
-
-class WebServerFlow(AuthorizationCodeGrant):
-    TOKEN_ENDPOINT_AUTH_METHODS = AUTH_METHODS
-
-    def generate_authorization_code(self) -> str:
-        return new_code()
-
-    def save_authorization_code(self, code: str, asked: OAuth2Request) -> None:
-        data = asked.payload.data
-        db.session.add(
-            Code(
-                code=code,
-                redirect_uri=asked.payload.redirect_uri,
-                scope=asked.scope,
-                username=asked.user.username,
-                code_challenge=data["code_challenge"],
-                code_challenge_method=data["code_challenge_method"],
-            )
-        )
-        db.session.commit()
-
-    def query_authorization_code(self, code: str, _client: PracticeClient) -> Code:
-        found = Code.take(code)
-        db.session.commit()
-        if found is None:
-            raise InvalidGrantError(EXPIRED_CODE)
-        if found.redirect_uri != self.request.payload.redirect_uri:
-            raise InvalidGrantError("redirect_uri must match configuration")
-        return found
-
-    def delete_authorization_code(self, code: Code) -> None:
-        """It was used up when it was looked up."""
-
-    def authenticate_user(self, code: Code) -> User:
-        return USERS[code.username]
-
-
-class ProofKey(CodeChallenge):
-    """PKCE, required and S256 only; the verifier is base64url, without a ~."""
-
-    DEFAULT_CODE_CHALLENGE_METHOD = "S256"
-    SUPPORTED_CODE_CHALLENGE_METHOD = ["S256"]  # noqa: RUF012
-
-    def validate_code_challenge(self, grant: Any, redirect_uri: str) -> None:
-        data = grant.request.payload.data
-        if not data.get("code_challenge"):
-            raise InvalidRequestError("missing required code challenge")
-        if data.get("code_challenge_method") != "S256":
-            raise InvalidRequestError("invalid code challenge method")
-        super().validate_code_challenge(grant, redirect_uri)
-
-    def validate_code_verifier(self, grant: Any, result: Any) -> None:
-        if "~" in grant.request.form.get("code_verifier", ""):
-            raise InvalidGrantError(BAD_VERIFIER)
-        try:
-            super().validate_code_verifier(grant, result)
-        except OAuth2Error:
-            raise InvalidGrantError(BAD_VERIFIER) from None
-
-
-class RefreshTokenFlow(RefreshTokenGrant):
-    TOKEN_ENDPOINT_AUTH_METHODS = AUTH_METHODS
-
-    @property
-    def INCLUDE_NEW_REFRESH_TOKEN(self) -> bool:  # noqa: N802
-        return board().rotation
-
-    def authenticate_refresh_token(self, refresh_token: str) -> Token:
-        token = Token.find(refresh_token, "refresh_token")
-        if token is None or token.approval.revoked:
-            raise InvalidGrantError(DEAD_TOKEN)
-        if token.revoked or (board().rotation and not token.retire()):
-            # Somebody has a copy: the whole family is revoked.
-            token.approval.revoked = True
-            db.session.commit()
-            raise InvalidGrantError(DEAD_TOKEN)
-        return token
-
-    def authenticate_user(self, token: Token) -> User:
-        return token.approval.user
-
-    def revoke_old_credential(self, token: Token) -> None:
-        """With rotation it was used up when it was looked up."""
 
 
 class Introspection(IntrospectionEndpoint):
@@ -171,6 +87,8 @@ def init_app(app: Flask) -> None:
     if not server._token_grants:
         server.register_grant(WebServerFlow, [ProofKey(required=True)])
         server.register_grant(RefreshTokenFlow)
+        server.register_grant(ClientCredentialsFlow)
+        server.register_grant(JwtBearerFlow)
         server.register_endpoint(Introspection)
 
 
@@ -185,25 +103,24 @@ def known_client(client_id: str) -> PracticeClient | None:
 
 def make_token(
     grant_type: str,
-    client: PracticeClient,
     user: User,
     scope: str,
     include_refresh_token: bool,
     **_: Any,
 ) -> dict[str, str]:
     """Make the fields of an answer. There is no expires_in: Salesforce sends none."""
-    issued_at = str(int(time.time() * 1000))
-    message = (identity_url(user) + issued_at).encode()
-    digest = hmac.digest(client.client_secret.encode(), message, "sha256")
+    shared = Token.shared(user, grant_type) if grant_type in WITHOUT_LOGIN else None
     token = {
-        "access_token": new_access_token(organization_id(user)),
-        "signature": base64.b64encode(digest).decode(),
+        "access_token": shared.token
+        if shared
+        else new_access_token(organization_id(user)),
         "scope": scope,
         "instance_url": request.host_url.rstrip("/"),
         "id": identity_url(user),
         "token_type": "Bearer",
-        "issued_at": issued_at,
     }
+    if grant_type != JwtBearerFlow.GRANT_TYPE:  # there is no secret to sign with
+        token |= _signature(token["id"])
     first = grant_type == WebServerFlow.GRANT_TYPE and "refresh_token" in scope.split()
     rotated = grant_type == RefreshTokenFlow.GRANT_TYPE and include_refresh_token
     if first or rotated:
@@ -212,10 +129,15 @@ def make_token(
 
 
 def save_token(token: dict[str, str], asked: OAuth2Request) -> None:
+    flow = asked.payload.grant_type
+    if flow in WITHOUT_LOGIN and Token.find(token["access_token"]):
+        return
     if asked.refresh_token:
         approval = asked.refresh_token.approval
     else:
-        approval = Approval(username=asked.user.username, scope=token["scope"])
+        approval = Approval(
+            username=asked.user.username, scope=token["scope"], flow=flow
+        )
         db.session.add(approval)
     for kind in ("access_token", "refresh_token"):
         if kind in token:
@@ -223,8 +145,22 @@ def save_token(token: dict[str, str], asked: OAuth2Request) -> None:
     db.session.commit()
 
 
+def _signature(identity: str) -> dict[str, str]:
+    """Sign the identity and the milliseconds since 1970 of just now."""
+    issued_at = str(int(time.time() * 1000))
+    message = (identity + issued_at).encode()
+    digest = hmac.digest(_sent_secret().encode(), message, "sha256")
+    return {"issued_at": issued_at, "signature": base64.b64encode(digest).decode()}
+
+
+def _sent_secret() -> str:
+    """The consumer secret of this request: of two that are accepted, it signs."""
+    _, secret = extract_basic_authorization(request.headers)
+    return secret or request.form["client_secret"]
+
+
 def organization_id(user: User) -> str:
-    return OTHER_ORGANIZATION_ID if board().wrong_org else user.organization_id
+    return OTHER_ORGANIZATION_ID if switches().wrong_org else user.organization_id
 
 
 def identity_url(user: User) -> str:

@@ -18,6 +18,8 @@ START_TIMEOUT = 30
 ADMIN = {"email": "admin@orgdesk.example", "password": "four words not together"}
 LINK = re.compile(r"http\S+/welcome/\S+")
 CSRF = re.compile(r'name="csrf_token"[^>]* value="([^"]+)"')
+LAST = 10**9
+"""A number that no request reaches: after it there is no log."""
 USER = {"username": "admin@practice.example", "password": "practice-makes-perfect"}
 
 
@@ -29,15 +31,29 @@ class PracticeOrg:
 
     def switch(self, **faults: Any) -> None:
         """Set the switchboard; what is not named is as at the start."""
-        form = {name: value for name, value in faults.items() if value is not False}
-        requests.post(
-            f"{self.address}/switchboard", data=form, timeout=5
-        ).raise_for_status()
+        words = {True: "on", False: "off"}
+        self._press(
+            "",
+            **{
+                name: words[value] if isinstance(value, bool) else value
+                for name, value in faults.items()
+            },
+        )
 
     def revoke_all(self) -> None:
-        requests.post(
-            f"{self.address}/switchboard/revocation", timeout=5
-        ).raise_for_status()
+        self._press("/revocation")
+
+    def upload(self, certificate_pem: str) -> None:
+        """Give the app another certificate; none where it is empty."""
+        self._press("/certificate", certificate=certificate_pem)
+
+    def reset(self) -> None:
+        """Forget the requests; the next one is number 1."""
+        self._press("/reset")
+
+    def _press(self, button: str, **form: Any) -> None:
+        url = f"{self.address}/switchboard{button}"
+        requests.post(url, data=form, timeout=5).raise_for_status()
 
     def log_in(self, url: str, decision: str = "allow", **user: str) -> str:
         """Do at the login page what a person does; return where it leads back to."""
@@ -50,7 +66,13 @@ class PracticeOrg:
                 allow_redirects=False,
                 timeout=5,
             )
-            answer = browser.get(self.address + answer.headers["Location"], timeout=5)
+            answer = browser.get(
+                self.address + answer.headers["Location"],
+                allow_redirects=False,
+                timeout=5,
+            )
+            if answer.is_redirect:  # allowed before
+                return answer.headers["Location"]
             assert "Allow Access?" in answer.text
             answer = browser.post(
                 answer.url,
@@ -60,16 +82,35 @@ class PracticeOrg:
             )
         return answer.headers["Location"]
 
+    def state(self, after: int = 0) -> dict[str, Any]:
+        """Return the switches, the counters and the log of what is later than that."""
+        answer = requests.get(
+            f"{self.address}/switchboard/state.json",
+            params={"after": after},
+            timeout=5,
+        )
+        answer.raise_for_status()
+        state: dict[str, Any] = answer.json()
+        return state
+
+    def requests_of(self, path_end: str, after: int = 0) -> list[dict[str, Any]]:
+        """Return what was asked of the addresses that end so."""
+        log = self.state(after)["log"]
+        return [seen for seen in log if seen["path"].endswith(path_end)]
+
     @property
     def waiting(self) -> int:
         """How many token requests wait for an answer just now."""
-        state = requests.get(f"{self.address}/switchboard/state.json", timeout=5).json()
-        return int(state["waiting"])
+        return int(self.state(after=LAST)["waiting"])
+
+    @property
+    def families_revoked(self) -> int:
+        """How many families of tokens were ended since a used refresh token came."""
+        return int(self.state(after=LAST)["families_revoked"])
 
     @property
     def token_requests(self) -> list[dict[str, Any]]:
-        state = requests.get(f"{self.address}/switchboard/state.json", timeout=5).json()
-        return [seen for seen in state["log"] if seen["path"].endswith("/token")]
+        return self.requests_of("/token")
 
 
 def link_in(lines: str) -> str:

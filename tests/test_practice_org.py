@@ -3,19 +3,39 @@
 import base64
 import hashlib
 import hmac
+import json
 import re
 import secrets
+import sqlite3
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import (
+    RSAPrivateKey,
+    generate_private_key,
+)
+from cryptography.hazmat.primitives.hashes import SHA256, SHA512
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from practice_org import CLIENT_ID, CONSUMER_SECRET
-from tests.servers import PracticeOrg, practice_org
+from practice_org.log import LONGEST_LOG, Log
+from tests.servers import USER, PracticeOrg, free_port, practice_org, process
 
 CALLBACK = "http://localhost:8000/callback"
 VERIFIER = secrets.token_urlsafe(64)
+ADMIN, INTEGRATION = "admin@practice.example", "integration@practice.example"
+BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 CLIENT = {"client_id": CLIENT_ID, "client_secret": CONSUMER_SECRET}
 
 
@@ -69,6 +89,55 @@ def refresh(org: PracticeOrg, token: str, **changes: str) -> requests.Response:
     return ask(org, **form | changes)
 
 
+@lru_cache
+def rsa_key(name: str, bits: int = 2_048) -> RSAPrivateKey:
+    return generate_private_key(65_537, bits)
+
+
+def certificate_of(key: Any) -> str:
+    """Sign a certificate of a key with the key itself, as for Salesforce."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Orgdesk")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, SHA256() if isinstance(key, RSAPrivateKey) else None)
+    )
+    return certificate.public_bytes(Encoding.PEM).decode()
+
+
+def assertion(
+    key: RSAPrivateKey, *, alg: str = "RS256", left: float = 180, **changes: Any
+) -> str:
+    """Sign a JWT by hand: none of the org's own parts is used."""
+    claims = {
+        "iss": CLIENT_ID,
+        "sub": INTEGRATION,
+        "aud": "https://login.salesforce.com",
+        "exp": int(time.time() + left),
+    }
+    parts = ({"alg": alg}, {k: v for k, v in (claims | changes).items() if v != ""})
+    message = b".".join(base64url(json.dumps(part).encode()) for part in parts)
+    secret = key.public_key().public_numbers().n.to_bytes(256, "big")
+    signature = {
+        "RS256": lambda: key.sign(message, PKCS1v15(), SHA256()),
+        "RS512": lambda: key.sign(message, PKCS1v15(), SHA512()),
+        "HS256": lambda: hmac.digest(secret, message, "sha256"),
+        "none": lambda: b"",
+    }[alg]()
+    return b".".join((message, base64url(signature))).decode()
+
+
+def base64url(value: bytes) -> bytes:
+    return base64.urlsafe_b64encode(value).rstrip(b"=")
+
+
+def bearer(org: PracticeOrg, signed: str, **form: str) -> requests.Response:
+    return ask(org, grant_type=BEARER, assertion=signed, **form)
+
+
 def refused(answer: requests.Response) -> str:
     assert answer.status_code == 400
     return "{error}: {error_description}".format_map(answer.json())
@@ -105,6 +174,33 @@ def test_it_says_no_in_salesforces_words(
     org: PracticeOrg, changes: dict[str, str], said: str
 ) -> None:
     assert refused(exchange(org, **changes)).startswith(said)
+
+
+@pytest.mark.parametrize("basic", [False, True])
+def test_a_staged_secret_works_beside_the_present_one(
+    org: PracticeOrg, basic: bool
+) -> None:
+    def said(secret: str) -> requests.Response:
+        form = {"grant_type": "refresh_token", "refresh_token": token}
+        if basic:
+            url = f"{org.address}/services/oauth2/token"
+            auth = (CLIENT_ID, secret)
+            return requests.post(url, data=form, auth=auth, timeout=5)
+        return ask(org, client_id=CLIENT_ID, client_secret=secret, **form)
+
+    token, wrong = exchange(org).json()["refresh_token"], "invalid_client: invalid "
+    assert refused(said("staged")) == wrong + "client credentials"
+    org.switch(consumer_secrets=f"{CONSUMER_SECRET}, staged")
+    for secret in (CONSUMER_SECRET, "staged"):
+        answer = said(secret).json()
+        message = (answer["id"] + answer["issued_at"]).encode()
+        digest = hmac.digest(secret.encode(), message, "sha256")
+        assert answer["signature"] == base64.b64encode(digest).decode()
+    org.switch(consumer_secrets="staged")
+    assert refused(said(CONSUMER_SECRET)) == wrong + "client credentials"
+    assert said("staged").ok
+    org.switch()
+    assert said(CONSUMER_SECRET).ok
 
 
 def test_a_code_works_once(org: PracticeOrg) -> None:
@@ -214,3 +310,317 @@ def test_the_login_wants_the_right_password(org: PracticeOrg) -> None:
     page = requests.post(f"{org.address}/login?{query}", data=form, timeout=5)
     assert page.status_code == 401
     assert "check your username and password" in page.text
+
+
+@pytest.fixture
+def key(org: PracticeOrg) -> RSAPrivateKey:
+    """The key of the certificate that the org knows."""
+    key = rsa_key("ours")
+    org.upload(certificate_of(key))
+    return key
+
+
+@pytest.mark.parametrize("path", ["", "/services/oauth2/token", None])
+def test_an_assertion_is_worth_a_token(
+    org: PracticeOrg, key: RSAPrivateKey, path: str | None
+) -> None:
+    audience = "https://test.salesforce.com" if path is None else org.address + path
+    answer = bearer(org, assertion(key, aud=audience)).json()
+    assert set(answer) == {"access_token", "scope", "instance_url", "id", "token_type"}
+    assert answer["scope"] == "api refresh_token id"
+    assert userinfo(org, answer["access_token"]).json()["preferred_username"] == (
+        INTEGRATION
+    )
+
+
+def test_assertions_give_the_same_token_while_it_lives(
+    org: PracticeOrg, key: RSAPrivateKey
+) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: bearer(org, assertion(key)), range(8)))
+    (token,) = {answer.json()["access_token"] for answer in answers}
+    other = bearer(org, assertion(key, sub=ADMIN)).json()["access_token"]
+    assert other != token
+    assert ask(org, "revoke", token=token).ok
+    assert userinfo(org, token).status_code == 403
+    assert userinfo(org, other).ok
+    again = bearer(org, assertion(key)).json()["access_token"]
+    assert again != token
+    assert userinfo(org, again).ok
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"sub": "ira@practice.example"}, "user hasn't approved this consumer"),
+        ({"sub": ["list"]}, "user hasn't approved this consumer"),
+        ({"sub": ""}, "user hasn't approved this consumer"),
+        ({"aud": "https://na1.salesforce.com"}, "audience is invalid"),
+        ({"aud": "https://login.salesforce.com/"}, "audience is invalid"),
+        ({"aud": [{}]}, "audience is invalid"),
+        ({"aud": ""}, "audience is invalid"),
+        ({"left": -1}, "expired authorization code"),
+        ({"left": 310}, "expired authorization code"),
+        ({"exp": int(time.time() + 180) * 1000}, "expired authorization code"),
+        ({"exp": "soon"}, "expired authorization code"),
+        ({"exp": ""}, "expired authorization code"),
+        ({"alg": "HS256"}, "invalid assertion"),
+        ({"alg": "RS512"}, "invalid assertion"),
+        ({"alg": "none"}, "invalid assertion"),
+        ({"iss": ""}, "invalid assertion"),
+    ],
+)
+def test_an_assertion_that_is_not_right_is_refused(
+    org: PracticeOrg, key: RSAPrivateKey, changes: dict[str, Any], said: str
+) -> None:
+    assert refused(bearer(org, assertion(key, **changes))) == f"invalid_grant: {said}"
+    assert bearer(org, assertion(key, left=290)).ok
+
+
+def test_an_assertion_is_signed_with_the_certificates_key(
+    org: PracticeOrg, key: RSAPrivateKey
+) -> None:
+    invalid = "invalid_grant: invalid assertion"
+    assert refused(bearer(org, assertion(rsa_key("theirs")))) == invalid
+    assert refused(bearer(org, "no.jwt")) == invalid
+    assert refused(bearer(org, assertion(key, iss="wrong"))) == (
+        "invalid_client_id: client identifier invalid"
+    )
+    assert refused(bearer(org, assertion(key), scope="api")) == (
+        "invalid_request: scope parameter not supported"
+    )
+    org.upload(certificate_of(rsa_key("theirs")).replace("\n", "\r\n"))
+    org.switch()
+    assert refused(bearer(org, assertion(key))) == invalid
+    assert bearer(org, assertion(rsa_key("theirs"))).ok
+    org.upload("")
+    assert refused(bearer(org, assertion(key))) == invalid
+
+
+def test_only_a_certificate_of_a_long_rsa_key_is_taken(
+    org: PracticeOrg, key: RSAPrivateKey
+) -> None:
+    kept = org.state()["certificate"]
+    for key_too_weak in (
+        rsa_key("short", 1_024),
+        Ed25519PrivateKey.generate(),
+    ):
+        with pytest.raises(requests.HTTPError, match="400"):
+            org.upload(certificate_of(key_too_weak))
+    with pytest.raises(requests.HTTPError, match="400"):
+        org.upload("no certificate")
+    assert org.state()["certificate"] == kept
+    assert bearer(org, assertion(key)).ok
+
+
+def test_without_the_admins_approval_it_takes_an_earlier_login(
+    org: PracticeOrg, key: RSAPrivateKey
+) -> None:
+    dead = "invalid_grant: user hasn't approved this consumer"
+    assert bearer(org, assertion(key, sub=ADMIN)).ok
+    org.switch(pre_authorized=False)
+    assert refused(bearer(org, assertion(key, sub=ADMIN))) == dead
+    assert exchange(org).ok
+    assert bearer(org, assertion(key, sub=ADMIN)).ok
+    assert refused(bearer(org, assertion(key))) == dead
+    org.revoke_all()
+    assert refused(bearer(org, assertion(key, sub=ADMIN))) == dead
+    org.switch()
+    assert bearer(org, assertion(key, sub=ADMIN)).ok
+
+
+def test_an_assertion_is_no_login(org: PracticeOrg, key: RSAPrivateKey) -> None:
+    assert bearer(org, assertion(key, sub=ADMIN)).ok
+    query = login_url(org).partition("?")[2]
+    with requests.Session() as browser:
+        page = browser.post(f"{org.address}/login?{query}", data=USER, timeout=5)
+    assert "Allow Access?" in page.text
+
+
+def own_access(org: PracticeOrg, **changes: str) -> requests.Response:
+    return ask(org, **CLIENT | {"grant_type": "client_credentials"} | changes)
+
+
+def test_the_apps_own_access_is_the_run_as_users(org: PracticeOrg) -> None:
+    answer = own_access(org).json()
+    assert set(answer) == {"access_token", "signature", "scope", "instance_url",
+                           "id", "token_type", "issued_at"}  # fmt: skip
+    who = userinfo(org, answer["access_token"]).json()
+    assert who["preferred_username"] == INTEGRATION
+    again = own_access(org).json()
+    assert again["access_token"] == answer["access_token"]
+    org.switch(run_as=ADMIN)
+    token = own_access(org).json()["access_token"]
+    assert userinfo(org, token).json()["preferred_username"] == ADMIN
+    org.revoke_all()
+    assert userinfo(org, token).status_code == 403
+    assert own_access(org).json()["access_token"] != token
+
+
+def test_the_apps_own_access_can_be_refused(org: PracticeOrg) -> None:
+    assert refused(own_access(org, client_secret="wrong")) == (
+        "invalid_client: invalid client credentials"
+    )
+    assert refused(own_access(org, scope="api")) == (
+        "invalid_request: scope parameter not supported"
+    )
+    for nobody in ("none", "ira@practice.example"):
+        org.switch(run_as=nobody)
+        assert refused(own_access(org)) == (
+            "invalid_grant: no client credentials user enabled"
+        )
+    org.switch(login_host=True)
+    assert refused(own_access(org)) == (
+        "invalid_grant: request not supported on this domain"
+    )
+
+
+def test_the_certificate_survives_a_restart_and_comes_by_an_option(
+    tmp_path: Path,
+) -> None:
+    key, file, port = rsa_key("ours"), tmp_path / "app.crt", free_port()
+    file.write_text(certificate_of(key))
+    command = ("-m", "practice_org", f"--port={port}", f"--database={tmp_path}/org.db")
+    org = PracticeOrg(port)
+    with process(*command, f"--certificate={file}", ports=(port,)):
+        token = bearer(org, assertion(key)).json()["access_token"]
+    with process(*command, ports=(port,)):
+        assert bearer(org, assertion(key)).json()["access_token"] == token
+    file.write_text("no certificate")
+    with (
+        pytest.raises(AssertionError, match="did not answer"),
+        process(*command, f"--certificate={file}", ports=(port,)),
+    ):
+        pass
+
+
+def test_a_database_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    path, port = tmp_path / "org.db", free_port()
+    with sqlite3.connect(path) as database:
+        database.executescript("""
+            CREATE TABLE approval (id INTEGER NOT NULL PRIMARY KEY,
+              username VARCHAR NOT NULL, scope VARCHAR NOT NULL,
+              revoked BOOLEAN NOT NULL);
+            CREATE TABLE token (token VARCHAR NOT NULL PRIMARY KEY,
+              kind VARCHAR NOT NULL, approval_id INTEGER NOT NULL REFERENCES approval,
+              issued_at FLOAT NOT NULL, revoked BOOLEAN NOT NULL);
+            INSERT INTO approval VALUES (1, 'admin@practice.example', 'api id', 0);
+            INSERT INTO token VALUES ('old', 'refresh_token', 1, 1.0, 0);
+        """)
+    with process(
+        *("-m", "practice_org", f"--port={port}", f"--database={path}"), ports=(port,)
+    ):
+        org = PracticeOrg(port)
+        assert userinfo(org, refresh(org, "old").json()["access_token"]).ok
+
+
+def fingerprint(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()[:8]
+
+
+def test_the_log_tells_all_but_the_secrets(org: PracticeOrg) -> None:
+    org.reset()
+    began, once = time.time(), code(org)
+    first = exchange(org, code=once).json()
+    org.switch(rotation=True)
+    second = refresh(org, first["refresh_token"]).json()
+    refresh(org, "unknown")
+    userinfo(org, second["access_token"])
+    ask(org, "revoke", token=second["refresh_token"])
+    state = org.state()
+    assert [seen["number"] for seen in state["log"]] == [1, 2, 3, 4, 5]
+    for seen in state["log"]:
+        assert began <= seen.pop("at") <= time.time()
+        assert 0 <= seen.pop("seconds") < 5
+    token = {"path": "/services/oauth2/token", "status": 200, "error": ""}
+    nothing = {"access_token": "", "refresh_token": "", "answered": True}
+    got_first, got_second = (
+        {name: fingerprint(answer[name]) for name in ("access_token", "refresh_token")}
+        for answer in (first, second)
+    )
+    assert state["log"][:3] == [
+        nothing
+        | token
+        | {"number": 1, "grant_type": "authorization_code", "sent": fingerprint(once)}
+        | got_first,
+        nothing
+        | token
+        | {"number": 2, "grant_type": "refresh_token"}
+        | {"sent": got_first["refresh_token"]}
+        | got_second,
+        nothing
+        | token
+        | {"number": 3, "grant_type": "refresh_token", "sent": fingerprint("unknown")}
+        | {"status": 400, "error": "invalid_grant"},
+    ]
+    assert [(seen["path"], seen["sent"]) for seen in org.state(after=3)["log"]] == [
+        ("/services/oauth2/userinfo", got_second["access_token"]),
+        ("/services/oauth2/revoke", got_second["refresh_token"]),
+    ]
+    assert org.requests_of("/token", after=2) == org.token_requests[2:]
+    assert "unknown" not in str(state)
+
+
+def test_the_log_knows_a_lost_answer_and_a_refused_origin(org: PracticeOrg) -> None:
+    token = exchange(org).json()["refresh_token"]
+    org.reset()
+    org.switch(fault="lost_answer", times=1)
+    with pytest.raises(requests.ConnectionError):
+        refresh(org, token)
+    url, evil = f"{org.address}/services/oauth2/token", {"Origin": "https://evil"}
+    assert requests.post(url, headers=evil, timeout=5).status_code == 403
+    lost, refused = org.state()["log"]
+    assert (lost["status"], lost["answered"]) == (200, False)
+    assert lost["access_token"]
+    assert (refused["status"], refused["answered"]) == (403, True)
+    assert org.waiting == 0
+    page = requests.get(f"{org.address}/switchboard", timeout=5).text
+    assert "<td>lost</td>" in page
+
+
+def test_the_log_counts_what_comes_at_the_same_time(org: PracticeOrg) -> None:
+    org.reset()
+    org.switch(fault="slow", seconds=1)
+    with ThreadPoolExecutor(20) as pool:
+        asked = [pool.submit(refresh, org, f"unknown-{one}") for one in range(20)]
+        while org.waiting < 20:
+            time.sleep(0.02)
+        assert org.state()["log"] == []
+        assert all(refused(answer.result()) for answer in asked)
+    assert org.waiting == 0
+    log = org.state()["log"]
+    assert [seen["number"] for seen in log] == list(range(1, 21))
+    sent = {fingerprint(f"unknown-{one}") for one in range(20)}
+    assert {seen["sent"] for seen in log} == sent
+    assert all(seen["seconds"] >= 1 for seen in log)
+
+
+def test_the_log_keeps_more_than_the_page_shows(org: PracticeOrg) -> None:
+    org.reset()
+    with requests.Session() as line:
+        for _ in range(120):
+            line.get(f"{org.address}/services/data", timeout=5)
+    assert len(org.state()["log"]) == 120
+    page = requests.get(f"{org.address}/switchboard", timeout=5).text
+    assert page.count("<td>/services/data</td>") == 100
+    assert page.index("<td>120</td>") < page.index("<td>21</td>")
+
+
+def test_the_log_keeps_its_newest_lines() -> None:
+    log = Log()
+    for _ in range(LONGEST_LOG + 5):
+        log.add({})
+    assert len(log.after(0)) == LONGEST_LOG
+    assert log.after(0)[0] == {"number": 6}
+    assert [line["number"] for line in log.after(LONGEST_LOG + 3)] == [20_004, 20_005]
+    assert log.after(LONGEST_LOG + 5) == log.after(10**9) == []
+
+
+def test_families_that_reuse_ended_are_counted(org: PracticeOrg) -> None:
+    token, before = exchange(org).json()["refresh_token"], org.families_revoked
+    org.switch(rotation=True)
+    assert refresh(org, token).ok
+    assert org.families_revoked == before
+    assert refused(refresh(org, token))
+    assert refused(refresh(org, token))
+    assert org.families_revoked == before + 1

@@ -1,0 +1,156 @@
+"""What is switched on at the org, and what has been seen there since its start."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from threading import Lock
+from typing import Any
+
+from flask import current_app
+
+from practice_org.log import Log
+
+CONSUMER_SECRET = "practice-consumer-secret"  # opens nothing but this toy
+ERRORS = (
+    "invalid_grant: expired access/refresh token",
+    "invalid_grant: inactive user",
+    "invalid_grant: ip restricted",
+    "invalid_grant: user hasn't approved this consumer",
+    "invalid_client: invalid client credentials",
+    "invalid_client_id: client identifier invalid",
+    "invalid_app_access: user is not admin approved to access this app",
+    "redirect_uri_mismatch: redirect_uri must match configuration",
+    "unsupported_grant_type: grant type not supported",
+    "inactive_org: organization is inactive",
+    "rate_limit_exceeded: login rate exceeded",
+)
+"""What Salesforce's token endpoint has been seen to answer."""
+
+
+class Fault(StrEnum):
+    """What goes wrong at the token endpoint."""
+
+    NONE = "none"
+    SLOW = "slow"
+    TOO_MANY_REQUESTS = "too_many_requests"
+    OUTAGE = "outage"
+    LOST_ANSWER = "lost_answer"
+    NONSENSE = "nonsense"
+    MISSING_FIELDS = "missing_fields"
+    SPOILT = "spoilt"
+    ERROR = "error"
+
+
+WORDS = {
+    Fault.NONE: "Nothing: all is well",
+    Fault.SLOW: "Slow: waits before it answers",
+    Fault.TOO_MANY_REQUESTS: "Too many requests: 429 with Retry-After",
+    Fault.OUTAGE: "Outage: 503 with a page of HTML",
+    Fault.LOST_ANSWER: "Lost answer: does the work, then cuts the line",
+    Fault.NONSENSE: "Nonsense: 200 with a page of HTML",
+    Fault.MISSING_FIELDS: "Missing fields: an access token and nothing else",
+    Fault.SPOILT: "Spoilt: the answer without its access token",
+    Fault.ERROR: "The error chosen below",
+}
+
+
+BOUNDS: dict[str, tuple[int, int]] = {"times": (0, 1_000_000), "seconds": (0, 60)}
+"""Least and most; what is beyond is taken for the bound."""
+
+
+@dataclass(frozen=True)
+class Switches:
+    """How the org behaves; the fields are those of the switchboard's form.
+
+    `times` is for how many more token requests the fault stays on, 0 until it is
+    switched off. `seconds` is how long a slow answer takes. `consumer_secrets`
+    are those that are accepted, separated by commas: two while one is staged.
+    `pre_authorized` is the app's "Admin approved users are pre-authorized": without
+    it a flow without a login page needs an earlier login.
+    `run_as` is the user of the Client Credentials Flow, "none" for nobody, and
+    `login_host` makes this host one as login.salesforce.com, where it is refused.
+    """
+
+    fault: Fault = Fault.NONE
+    times: int = 0
+    seconds: float = 3.0
+    retry_after: str = "30"
+    error: str = ERRORS[0]
+    rotation: bool = False
+    wrong_org: bool = False
+    consumer_secrets: str = CONSUMER_SECRET
+    pre_authorized: bool = True
+    run_as: str = "integration@practice.example"
+    login_host: bool = False
+
+    @classmethod
+    def read(cls, form: Mapping[str, str]) -> "Switches":
+        """Read a form; what it does not name is as at the start.
+
+        Raises ValueError where a value is of no use.
+        """
+        given: dict[str, Any] = {}
+        for field in fields(cls):
+            if (text := form.get(field.name)) is None:
+                continue
+            kind: Any = type(field.default)
+            given[field.name] = text != "off" if kind is bool else kind(text)
+            if field.name in BOUNDS:
+                least, most = BOUNDS[field.name]
+                given[field.name] = min(most, max(least, given[field.name]))
+        switches = cls(**given)
+        if not (switches.retry_after.isascii() and switches.retry_after.isprintable()):
+            raise ValueError(switches.retry_after)
+        return switches
+
+
+class Switchboard:
+    """The switches, the log and the counters, for all threads of the org.
+
+    `waiting` is how many token requests have no answer yet, `families_revoked`
+    how many families of tokens ended because a used refresh token came again.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self.switches = Switches()
+        self.log = Log()
+        self.waiting = 0
+        self.families_revoked = 0
+
+    def set(self, switches: Switches) -> None:
+        with self._lock:
+            self.switches = switches
+
+    def count(self, *, waiting: int = 0, families_revoked: int = 0) -> None:
+        """Add to the counters."""
+        with self._lock:
+            self.waiting += waiting
+            self.families_revoked += families_revoked
+
+    def reset(self) -> None:
+        """Forget what was seen."""
+        self.log.clear()
+        with self._lock:
+            self.families_revoked = 0
+
+    def take_fault(self) -> Fault:
+        """Return the fault for the next token request."""
+        with self._lock:
+            fault, times = self.switches.fault, self.switches.times
+            if times:
+                self.switches = replace(
+                    self.switches,
+                    times=times - 1,
+                    fault=fault if times > 1 else Fault.NONE,
+                )
+        return fault
+
+
+def board() -> Switchboard:
+    the_board: Switchboard = current_app.extensions["switchboard"]
+    return the_board
+
+
+def switches() -> Switches:
+    return board().switches
