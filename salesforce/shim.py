@@ -20,7 +20,16 @@ class Introspection:
 def present_assertion(client: Any, **k: Any) -> Any: raise SalesforceError("shim", state=State.UNREACHABLE, code="shim")
 def use_client_credentials(client: Any, **k: Any) -> Any: raise SalesforceError("shim", state=State.UNREACHABLE, code="shim")
 def introspect(client: Any, token: str, kind: str, **k: Any) -> Introspection:
-    e = SalesforceError("shim", state=State.UNREACHABLE, code="shim"); e.refused = True; raise e
+    import requests
+    from salesforce.transport import ADAPTER
+    with requests.Session() as session:
+        session.mount("http://", ADAPTER)
+        session.mount("https://", ADAPTER)
+        try:
+            a = session.post(client.domain.endpoint("introspect"), data={"token": token, "client_id": client.client_id, "client_secret": client.client_secret}).json()
+        except Exception as x:
+            e = SalesforceError("shim", state=State.UNREACHABLE, code="shim"); e.refused = False; raise e
+    return Introspection(a["active"], timedelta(seconds=7000))
 def is_alive(client: Any, token: str, **k: Any) -> bool | None: return None
 def revoke(client: Any, token: str, **k: Any) -> Revocation: return Revocation(False, False, "shim", "shim")
 def setup_url(host: str, page: str) -> str | None: return None

@@ -155,7 +155,9 @@ class Fleet:
         port = port or free_port()
         command = [
             *(sys.executable, "-m", "gunicorn", "--preload", f"--workers={workers}"),
-            *("--log-level=warning", f"--bind=127.0.0.1:{port}", FACTORY),
+            # Without a timeout the master leaves a worker that is frozen alone.
+            *("--timeout=0", "--log-level=warning", f"--bind=127.0.0.1:{port}"),
+            FACTORY,
         ]
         self.running.append(
             subprocess.Popen(command, cwd=ROOT, env=os.environ | self.env)
@@ -289,7 +291,7 @@ class Browser:
             data={"csrf_token": self.token} | more,
             headers={"HX-Request": "true"} if htmx else {},
             allow_redirects=False,
-            timeout=PATIENCE * 2,
+            timeout=PATIENCE * 6,
         )
 
     def click_all(self, records: list[int]) -> list[requests.Response]:

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -160,9 +160,15 @@ class Stage:
     @contextmanager
     def after_the_commit(self, record: int) -> Iterator[None]:
         """It has stored the token, and asks when that ends."""
+        before = len(self.ships.attempts(record))
         self.relay.hold("/introspect")
         with self._clicked(record):
-            until(lambda: self.ships.attempts(record)[-1].outcome is Outcome.STORED)
+            until(
+                lambda: (
+                    (attempts := self.ships.attempts(record)[before:])
+                    and attempts[0].outcome is Outcome.STORED
+                )
+            )
             yield
         self.relay.release()
 
@@ -250,77 +256,80 @@ def is_under_way(ships: Fleet, record: int) -> bool:
 # --- frozen ----------------------------------------------------------------
 
 
-def freeze_in_flight(
-    ships: Fleet, browser: Browser, record: int
-) -> tuple[int, "Future[requests.Response]"]:
-    """Click, stop the process before the answer reaches it; return its id."""
-    (frozen,) = ships.workers_of(0)
-    seen = asked(ships.org)
-    ships.relay.hold("/token")
-    clicking = POOL.submit(browser.click, record, htmx=True)
-    until(lambda: asked(ships.org) == seen + 1)
-    os.kill(frozen, signal.SIGSTOP)
-    ships.relay.release()
-    return frozen, clicking
-
-
 POOL = ThreadPoolExecutor(4)
 
 
-@pytest.mark.parametrize("rotation", [False, True])
+class Frozen:
+    """A process that was stopped in the middle of a click, by SIGSTOP."""
+
+    def __init__(
+        self, ships: Fleet, at: int, record: int, reached: Callable[[], object]
+    ) -> None:
+        (self.pid,) = ships.workers_of(at)
+        self._clicking = POOL.submit(ships.browser(at).click, record, htmx=True)
+        until(reached)
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+        self._clicking.result()
+
+
 def test_who_is_frozen_past_the_lease_is_taken_over(
-    ships: Fleet, port: int, org: PracticeOrg, *, rotation: bool
-) -> None:
-    ships.start(1, port)
-    ships.start(1)
-    browser, other = ships.browser(0), ships.browser(1)
-    (record,) = ships.add_records(1, browser)
-    org.switch(rotation=rotation)
-    browser.click(record)
-    frozen, clicking = freeze_in_flight(ships, browser, record)
-    assert "being refreshed by" in other.click(record, htmx=True).text
-    until(lambda: "under way" not in shown(other, record), LEASE + 20)
-    answer = other.click(record, htmx=True)
-    taken = ships.secrets(record)
-    if rotation:  # the answer that waits for the frozen one has the only live token
-        assert answer.status_code == 204
-        assert ships.record(record).state is State.LOGIN_REQUIRED
-    else:
-        assert ships.record(record).state is State.CONNECTED
-    os.kill(frozen, signal.SIGCONT)
-    clicking.result()
-    assert ships.record(record).state is State.CONNECTED
-    # A late write is refused, unless it brings the heir of what is stored.
-    assert (ships.secrets(record) == taken) is not rotation
-    assert ships.lives(ships.secrets(record)[1])
-    assert org.families_revoked == 0
-
-
-def test_who_is_frozen_before_sending_does_not_send_when_thawed(
     ships: Fleet, port: int, org: PracticeOrg
 ) -> None:
+    """Three at once, for it takes a minute: one whose request is at an org that keeps
+    refresh tokens, one at an org that replaces them, one that has not sent yet."""
     ships.start(1, port)
-    ships.start(1)
-    browser, other = ships.browser(0), ships.browser(1)
-    (record,) = ships.add_records(1, browser)
+    for _ in range(3):
+        ships.start(1)
+    other, relay = ships.browser(0), ships.relay
+
+    def freeze(at: int, record: int) -> Frozen:
+        seen = asked(org)
+        relay.hold("/token")
+        frozen = Frozen(ships, at, record, lambda: asked(org) == seen + 1)
+        relay.release()
+        return frozen
+
+    def connecting(record: int) -> bool:
+        time.sleep(0.2)
+        return is_under_way(ships, record)
+
+    kept, replaced, unsent = ships.add_records(3, other)
+    other.click(kept)
+    frozen_kept = freeze(1, kept)
     org.switch(rotation=True)
-    browser.click(record)
-    (frozen,) = ships.workers_of(0)
-    ships.relay.jam()
-    clicking = POOL.submit(browser.click, record, htmx=True)
-    until(lambda: is_under_way(ships, record))
-    time.sleep(0.2)
-    os.kill(frozen, signal.SIGSTOP)
-    ships.relay.clear()
-    until(lambda: "under way" not in shown(other, record), LEASE + 20)
-    other.click(record, htmx=True)
-    assert ships.record(record).state is State.CONNECTED
-    taken, seen = ships.secrets(record), asked(org)
-    os.kill(frozen, signal.SIGCONT)
-    clicking.result()
-    assert asked(org) == seen
-    assert ships.secrets(record) == taken
-    assert ships.lives(taken[1])
+    other.click(replaced)
+    other.click(unsent)
+    frozen_replaced = freeze(2, replaced)
+    relay.jam()
+    frozen_unsent = Frozen(ships, 3, unsent, lambda: connecting(unsent))
+    relay.clear()
+    until(lambda: is_settled(ships, other, [kept, replaced, unsent]), LEASE + 20)
+
+    org.switch(rotation=False)
+    assert ships.record(kept).state is State.OUTCOME_UNKNOWN
+    assert "Connected" in other.click(kept, htmx=True).text
+    taken = ships.secrets(kept)
+    frozen_kept.thaw()
+    assert ships.secrets(kept) == taken  # its late write was refused
+
+    org.switch(rotation=True)
+    assert other.click(replaced, htmx=True).status_code == 204
+    assert ships.record(replaced).state is State.LOGIN_REQUIRED
+    taken = ships.secrets(replaced)
+    frozen_replaced.thaw()  # it has the heir of what is stored, the only one that lives
+    assert ships.record(replaced).state is State.CONNECTED
+    assert ships.secrets(replaced) != taken
+
+    assert "Connected" in other.click(unsent, htmx=True).text
+    taken, seen = ships.secrets(unsent), asked(org)
+    frozen_unsent.thaw()
+    assert (ships.secrets(unsent), asked(org)) == (taken, seen)
+
+    for record in (kept, replaced, unsent):
+        assert ships.lives(ships.secrets(record)[1])
     assert org.families_revoked == 0
 
 
