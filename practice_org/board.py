@@ -54,7 +54,11 @@ WORDS = {
 }
 
 
-BOUNDS: dict[str, tuple[int, int]] = {"times": (0, 1_000_000), "seconds": (0, 60)}
+BOUNDS: dict[str, tuple[int, int]] = {
+    "times": (0, 1_000_000),
+    "seconds": (0, 60),
+    "approval_limit": (1, 1_000),
+}
 """Least and most; what is beyond is taken for the bound."""
 
 
@@ -69,6 +73,7 @@ class Switches:
     it a flow without a login page needs an earlier login.
     `run_as` is the user of the Client Credentials Flow, "none" for nobody, and
     `login_host` makes this host one as login.salesforce.com, where it is refused.
+    `approval_limit` is how many approvals a user has: one more ends the oldest.
     """
 
     fault: Fault = Fault.NONE
@@ -82,6 +87,7 @@ class Switches:
     pre_authorized: bool = True
     run_as: str = "integration@practice.example"
     login_host: bool = False
+    approval_limit: int = 5
 
     @classmethod
     def read(cls, form: Mapping[str, str]) -> "Switches":

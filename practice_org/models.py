@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hmac import compare_digest
 from typing import TYPE_CHECKING
@@ -216,10 +217,15 @@ class Approval(Model):
     @classmethod
     def of(cls, user: User) -> "Approval | None":
         """Return a live one that the user gave at the login page."""
+        return next(iter(cls.all_of(user)), None)
+
+    @classmethod
+    def all_of(cls, user: User) -> Sequence["Approval"]:
+        """Return all that live of those that the user gave, the oldest first."""
         live = select(cls).where(
             cls.username == user.username, cls.flow == LOGIN, cls.revoked.is_(False)
         )
-        return db.session.scalar(live)
+        return db.session.scalars(live.order_by(cls.id)).all()
 
 
 class Token(Model, TokenMixin):

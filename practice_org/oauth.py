@@ -22,6 +22,7 @@ from practice_org.grants import (
     WebServerFlow,
 )
 from practice_org.models import (
+    LOGIN,
     OTHER_ORGANIZATION_ID,
     Approval,
     PracticeClient,
@@ -142,6 +143,9 @@ def save_token(token: dict[str, str], asked: OAuth2Request) -> None:
     for kind in ("access_token", "refresh_token"):
         if kind in token:
             db.session.add(Token(token=token[kind], kind=kind, approval=approval))
+    if flow == LOGIN:
+        for oldest in Approval.all_of(asked.user)[: -switches().approval_limit]:
+            oldest.end()
     db.session.commit()
 
 

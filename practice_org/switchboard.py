@@ -81,6 +81,9 @@ def state() -> Response:
         **asdict(the_board.switches),
         waiting=the_board.waiting,
         families_revoked=the_board.families_revoked,
+        live_approvals={
+            user.username: len(Approval.all_of(user)) for user in USERS.values()
+        },
         certificate=certificate.fingerprint if certificate else "",
         log=the_board.log.after(after),
     )

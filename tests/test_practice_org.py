@@ -66,7 +66,11 @@ def login_url(org: PracticeOrg, **changes: str) -> str:
 
 
 def code(org: PracticeOrg) -> str:
-    return parse_qs(urlsplit(org.log_in(login_url(org))).query)["code"][0]
+    return code_of(org.log_in(login_url(org)))
+
+
+def code_of(url: str) -> str:
+    return parse_qs(urlsplit(url).query)["code"][0]
 
 
 def ask(org: PracticeOrg, endpoint: str = "token", **form: str) -> requests.Response:
@@ -473,6 +477,36 @@ def test_the_apps_own_access_can_be_refused(org: PracticeOrg) -> None:
     assert refused(own_access(org)) == (
         "invalid_grant: request not supported on this domain"
     )
+
+
+def live_approvals(org: PracticeOrg) -> tuple[int, int]:
+    live = org.state()["live_approvals"]
+    return live[ADMIN], live[INTEGRATION]
+
+
+def test_the_sixth_login_ends_the_oldest(org: PracticeOrg, key: RSAPrivateKey) -> None:
+    assert bearer(org, assertion(key, sub=ADMIN)).ok
+    assert live_approvals(org) == (0, 0)
+    answers = [exchange(org).json() for _ in range(5)]
+    other = exchange(
+        org, code=code_of(org.log_in(login_url(org), username=INTEGRATION))
+    ).json()
+    assert live_approvals(org) == (5, 1)
+    answers.append(exchange(org).json())
+    assert live_approvals(org) == (5, 1)
+    first, *others = answers
+    assert refused(refresh(org, first["refresh_token"])) == (
+        "invalid_grant: expired access/refresh token"
+    )
+    assert userinfo(org, first["access_token"]).status_code == 403
+    assert all(refresh(org, each["refresh_token"]).ok for each in [*others, other])
+    org.switch(approval_limit=2)
+    last = exchange(org).json()
+    assert live_approvals(org) == (2, 1)
+    assert refresh(org, answers[-1]["refresh_token"]).ok
+    assert ask(org, "revoke", token=last["refresh_token"]).ok
+    assert live_approvals(org) == (1, 1)
+    assert bearer(org, assertion(key, sub=ADMIN)).ok
 
 
 def test_the_certificate_survives_a_restart_and_comes_by_an_option(
