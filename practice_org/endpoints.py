@@ -5,7 +5,7 @@ import time
 
 from flask import Blueprint, Response, abort, g, jsonify, request
 
-from practice_org.board import Fault, board, switches
+from practice_org.board import Fault, Introspection, board, switches
 from practice_org.log import line_of
 from practice_org.models import Token, User, db
 from practice_org.oauth import identity_url, organization_id, refusal, server
@@ -49,6 +49,8 @@ def revoke() -> Response:
 
 @blueprint.post("/services/oauth2/introspect")
 def introspect() -> Response:
+    if switches().introspection is Introspection.REFUSED:
+        return refusal("insufficient_access", "introspection not allowed", 403)
     response: Response = server.create_endpoint_response("introspection")
     return response
 

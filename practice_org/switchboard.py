@@ -14,7 +14,7 @@ from flask import (
 )
 from werkzeug.wrappers import Response as AnyResponse
 
-from practice_org.board import ERRORS, WORDS, Switches, board, switches
+from practice_org.board import ERRORS, WORDS, Introspection, Switches, board, switches
 from practice_org.models import USERS, Approval, Certificate, db
 
 blueprint = Blueprint("switchboard", __name__, url_prefix="/switchboard")
@@ -29,6 +29,7 @@ def show() -> str:
         on=switches(),
         certificate=Certificate.current(),
         users=USERS,
+        introspections=list(Introspection),
         log=board().log.newest(SHOWN),
         words=WORDS,
         errors=ERRORS,

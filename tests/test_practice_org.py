@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -507,6 +508,86 @@ def test_the_sixth_login_ends_the_oldest(org: PracticeOrg, key: RSAPrivateKey) -
     assert ask(org, "revoke", token=last["refresh_token"]).ok
     assert live_approvals(org) == (1, 1)
     assert bearer(org, assertion(key, sub=ADMIN)).ok
+
+
+def introspect(org: PracticeOrg, token: str) -> Any:
+    return ask(org, "introspect", token=token, **CLIENT).json()
+
+
+def test_the_session_timeout_is_that_of_new_tokens(org: PracticeOrg) -> None:
+    before = exchange(org).json()["access_token"]
+    org.switch(session_timeout=900, org_clock=1_000)
+    short = exchange(org).json()["access_token"]
+    seen = introspect(org, short)
+    assert seen["exp"] - seen["iat"] == 900
+    org.switch(org_clock=1_000 + 890)
+    assert userinfo(org, short).ok
+    org.switch(session_timeout=60, org_clock=1_000 + 910)
+    assert userinfo(org, short).status_code == 403
+    assert introspect(org, short) == {"active": False}
+    seen = introspect(org, before)
+    assert seen["exp"] - seen["iat"] == 7_200
+
+
+def test_a_shared_token_that_expired_is_replaced(org: PracticeOrg) -> None:
+    org.switch(session_timeout=60)
+    token = own_access(org).json()["access_token"]
+    org.switch(org_clock=50)
+    assert own_access(org).json()["access_token"] == token
+    org.switch(org_clock=70)
+    assert own_access(org).json()["access_token"] != token
+
+
+def test_introspection_can_be_refused_or_tell_no_end(org: PracticeOrg) -> None:
+    answer = exchange(org).json()
+    token = answer["access_token"]
+    org.switch(introspection="without_exp")
+    seen = introspect(org, token)
+    assert seen["active"]
+    assert "exp" not in seen
+    assert "exp" not in introspect(org, answer["refresh_token"])
+    org.switch(introspection="refused")
+    refusal = ask(org, "introspect", token=token, **CLIENT)
+    assert refusal.status_code == 403
+    assert refusal.json()["error"] == "insufficient_access"
+    org.switch()
+    assert introspect(org, token)["exp"]
+
+
+@pytest.mark.parametrize("ahead", [-100_000, 0, 100_000])
+def test_the_org_goes_by_its_own_clock(
+    org: PracticeOrg, key: RSAPrivateKey, ahead: int
+) -> None:
+    def is_right(seconds: float) -> bool:
+        return abs(seconds - ahead - time.time()) < 5
+
+    org.switch(org_clock=ahead)
+    answer = exchange(org)
+    assert is_right(parsedate_to_datetime(answer.headers["Date"]).timestamp())
+    assert is_right(int(answer.json()["issued_at"]) / 1000)
+    seen = introspect(org, answer.json()["access_token"])
+    assert is_right(seen["iat"])
+    assert is_right(seen["exp"] - 7_200)
+    assert bearer(org, assertion(key, left=ahead + 180)).ok
+    for left in (ahead - 1, ahead + 310):
+        assert refused(bearer(org, assertion(key, left=left))) == (
+            "invalid_grant: expired authorization code"
+        )
+    outage = requests.get(f"{org.address}/nowhere", timeout=5)
+    assert is_right(parsedate_to_datetime(outage.headers["Date"]).timestamp())
+    org.reset()
+    exchange(org)
+    assert abs(org.state()["log"][0]["at"] - time.time()) < 5
+
+
+def test_a_code_ends_after_a_quarter_of_an_hour(org: PracticeOrg) -> None:
+    young, old = code(org), code(org)
+    org.switch(org_clock=890)
+    assert exchange(org, code=young).ok
+    org.switch(org_clock=910)
+    assert refused(exchange(org, code=old)) == (
+        "invalid_grant: expired authorization code"
+    )
 
 
 def test_the_certificate_survives_a_restart_and_comes_by_an_option(
