@@ -50,6 +50,14 @@ class Introspection(StrEnum):
     WITHOUT_EXP = "without_exp"
 
 
+class Revocation(StrEnum):
+    """What goes wrong at the revocation endpoint."""
+
+    NORMAL = "normal"
+    OUTAGE = "outage"
+    LOST = "lost"
+
+
 WORDS = {
     Fault.NONE: "Nothing: all is well",
     Fault.SLOW: "Slow: waits before it answers",
@@ -104,6 +112,7 @@ class Switches:
     approval_limit: int = 5
     session_timeout: int = 7_200
     introspection: Introspection = Introspection.ALLOWED
+    revocation: Revocation = Revocation.NORMAL
     org_clock: float = 0.0
 
     @classmethod

@@ -274,7 +274,7 @@ class Token(Model, TokenMixin):
         return not (self.is_expired() or self.is_revoked())
 
     def retire(self) -> bool:
-        """Use a refresh token up; False where somebody was faster."""
+        """Revoke it, or use it up by rotation; False where somebody was faster."""
         used = db.session.execute(
             update(Token)
             .where(Token.token == self.token, Token.revoked.is_(False))

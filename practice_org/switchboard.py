@@ -14,7 +14,15 @@ from flask import (
 )
 from werkzeug.wrappers import Response as AnyResponse
 
-from practice_org.board import ERRORS, WORDS, Introspection, Switches, board, switches
+from practice_org.board import (
+    ERRORS,
+    WORDS,
+    Introspection,
+    Revocation,
+    Switches,
+    board,
+    switches,
+)
 from practice_org.models import USERS, Approval, Certificate, db
 
 blueprint = Blueprint("switchboard", __name__, url_prefix="/switchboard")
@@ -30,6 +38,7 @@ def show() -> str:
         certificate=Certificate.current(),
         users=USERS,
         introspections=list(Introspection),
+        revocations=list(Revocation),
         log=board().log.newest(SHOWN),
         words=WORDS,
         errors=ERRORS,

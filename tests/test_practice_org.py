@@ -37,6 +37,7 @@ CALLBACK = "http://localhost:8000/callback"
 VERIFIER = secrets.token_urlsafe(64)
 ADMIN, INTEGRATION = "admin@practice.example", "integration@practice.example"
 BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+GONE = "invalid_token: invalid token"
 CLIENT = {"client_id": CLIENT_ID, "client_secret": CONSUMER_SECRET}
 
 
@@ -588,6 +589,52 @@ def test_a_code_ends_after_a_quarter_of_an_hour(org: PracticeOrg) -> None:
     assert refused(exchange(org, code=old)) == (
         "invalid_grant: expired authorization code"
     )
+
+
+def revoke(org: PracticeOrg, token: str) -> requests.Response:
+    return ask(org, "revoke", token=token)
+
+
+def test_what_is_gone_is_not_revoked_again(org: PracticeOrg) -> None:
+    first = exchange(org).json()
+    org.switch(rotation=True)
+    second = refresh(org, first["refresh_token"]).json()
+    assert refused(revoke(org, first["refresh_token"])) == GONE
+    assert revoke(org, first["access_token"]).ok
+    assert refused(revoke(org, first["access_token"])) == GONE
+    assert userinfo(org, second["access_token"]).ok
+    assert revoke(org, second["refresh_token"]).ok
+    assert userinfo(org, second["access_token"]).status_code == 403
+    assert refused(revoke(org, second["refresh_token"])) == GONE
+    assert refused(revoke(org, second["access_token"])) == GONE
+    assert refused(revoke(org, "unknown")) == GONE
+    assert refused(ask(org, "revoke")) == GONE
+
+
+def test_one_of_many_revocations_succeeds(org: PracticeOrg) -> None:
+    answer = exchange(org).json()
+    with ThreadPoolExecutor(8) as pool:
+        for token in (answer["access_token"], answer["refresh_token"]):
+            answers = pool.map(lambda _, sent=token: revoke(org, sent), range(8))
+            assert sorted(seen.status_code for seen in answers) == [200] + [400] * 7
+
+
+def test_revocation_can_fail(org: PracticeOrg) -> None:
+    token = exchange(org).json()["access_token"]
+    org.switch(revocation="outage")
+    answer = revoke(org, token)
+    assert answer.status_code == 503
+    assert answer.headers["Content-Type"].startswith("text/html")
+    assert userinfo(org, token).ok
+    org.switch(revocation="lost")
+    with pytest.raises(requests.ConnectionError):
+        revoke(org, token)
+    assert userinfo(org, token).status_code == 403
+    *_, lost, _ = org.state()["log"]
+    assert (lost["status"], lost["answered"]) == (200, False)
+    assert lost["sent"] == fingerprint(token)
+    org.switch()
+    assert refused(revoke(org, token)) == GONE
 
 
 def test_the_certificate_survives_a_restart_and_comes_by_an_option(
