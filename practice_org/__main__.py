@@ -4,9 +4,11 @@ import argparse
 import logging
 from pathlib import Path
 
+from flask import Flask
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from practice_org import create_practice_org
+from practice_org.board import now
 from practice_org.models import Certificate
 
 HOST = "127.0.0.1"
@@ -46,6 +48,15 @@ class Handler(WSGIRequestHandler):
     """Speaks HTTP/1.1, so that clients keep their connections as with Salesforce."""
 
     protocol_version = "HTTP/1.1"
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """Date every answer by the org's clock."""
+        if timestamp is None:
+            app = self.server.app
+            assert isinstance(app, Flask)
+            with app.app_context():
+                timestamp = now()
+        return super().date_time_string(timestamp)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What is switched on at the org, and what has been seen there since its start."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
@@ -41,6 +42,22 @@ class Fault(StrEnum):
     ERROR = "error"
 
 
+class Introspection(StrEnum):
+    """What the app may see of its tokens."""
+
+    ALLOWED = "allowed"
+    REFUSED = "refused"
+    WITHOUT_EXP = "without_exp"
+
+
+class Revocation(StrEnum):
+    """What goes wrong at the revocation endpoint."""
+
+    NORMAL = "normal"
+    OUTAGE = "outage"
+    LOST = "lost"
+
+
 WORDS = {
     Fault.NONE: "Nothing: all is well",
     Fault.SLOW: "Slow: waits before it answers",
@@ -54,7 +71,14 @@ WORDS = {
 }
 
 
-BOUNDS: dict[str, tuple[int, int]] = {"times": (0, 1_000_000), "seconds": (0, 60)}
+TEN_YEARS = 10 * 365 * 24 * 60 * 60
+BOUNDS: dict[str, tuple[int, int]] = {
+    "times": (0, 1_000_000),
+    "seconds": (0, 60),
+    "approval_limit": (1, 1_000),
+    "session_timeout": (1, 24 * 60 * 60),
+    "org_clock": (-TEN_YEARS, TEN_YEARS),
+}
 """Least and most; what is beyond is taken for the bound."""
 
 
@@ -69,6 +93,9 @@ class Switches:
     it a flow without a login page needs an earlier login.
     `run_as` is the user of the Client Credentials Flow, "none" for nobody, and
     `login_host` makes this host one as login.salesforce.com, where it is refused.
+    `approval_limit` is how many approvals a user has: one more ends the oldest.
+    `session_timeout` is how many seconds the access tokens live that are given out
+    from now on. `org_clock` is how many seconds the org's clock is ahead.
     """
 
     fault: Fault = Fault.NONE
@@ -82,6 +109,11 @@ class Switches:
     pre_authorized: bool = True
     run_as: str = "integration@practice.example"
     login_host: bool = False
+    approval_limit: int = 5
+    session_timeout: int = 7_200
+    introspection: Introspection = Introspection.ALLOWED
+    revocation: Revocation = Revocation.NORMAL
+    org_clock: float = 0.0
 
     @classmethod
     def read(cls, form: Mapping[str, str]) -> "Switches":
@@ -150,6 +182,11 @@ class Switchboard:
 def board() -> Switchboard:
     the_board: Switchboard = current_app.extensions["switchboard"]
     return the_board
+
+
+def now() -> float:
+    """Seconds since 1970 by the org's own clock, which may be off."""
+    return time.time() + switches().org_clock
 
 
 def switches() -> Switches:

@@ -5,7 +5,7 @@ import time
 
 from flask import Blueprint, Response, abort, g, jsonify, request
 
-from practice_org.board import Fault, board, switches
+from practice_org.board import Fault, Introspection, Revocation, board, switches
 from practice_org.log import line_of
 from practice_org.models import Token, User, db
 from practice_org.oauth import identity_url, organization_id, refusal, server
@@ -36,19 +36,22 @@ def token() -> Response:
 
 @blueprint.post("/services/oauth2/revoke")
 def revoke() -> Response:
+    if switches().revocation is Revocation.OUTAGE:
+        return Response(HTML, 503, mimetype="text/html")
+    g.answered = switches().revocation is not Revocation.LOST
     found = Token.find(request.form.get("token", ""))
     if found is None or not found.is_live:
         return refusal("invalid_token", "invalid token")
-    if found.kind == "refresh_token":
-        found.approval.revoked = True
-    else:
-        found.revoked = True
+    is_family = found.kind == "refresh_token"
+    ended = found.approval.end() if is_family else found.retire()
     db.session.commit()
-    return Response(status=200)
+    return Response(status=200) if ended else refusal("invalid_token", "invalid token")
 
 
 @blueprint.post("/services/oauth2/introspect")
 def introspect() -> Response:
+    if switches().introspection is Introspection.REFUSED:
+        return refusal("insufficient_access", "introspection not allowed", 403)
     response: Response = server.create_endpoint_response("introspection")
     return response
 

@@ -1,6 +1,5 @@
 """The flows by which tokens are given out: Authlib's grants, as Salesforce has them."""
 
-import time
 from threading import Lock
 from typing import Any
 
@@ -17,7 +16,7 @@ from authlib.oauth2.rfc7636 import CodeChallenge
 from flask import request
 from joserfc.jwk import RSAKey
 
-from practice_org.board import board, switches
+from practice_org.board import board, now, switches
 from practice_org.models import (
     USERS,
     Approval,
@@ -184,7 +183,7 @@ class JwtBearerFlow(WithoutLogin, JWTBearerGrant):
         names = named if isinstance(named, list) else [named]
         if not any(name in self.get_audiences() for name in names):
             raise InvalidGrantError(BAD_AUDIENCE)
-        left = expiry - time.time() if isinstance(expiry, int | float) else 0
+        left = expiry - now() if isinstance(expiry, int | float) else 0
         if not 0 < left <= LONGEST_ASSERTION:
             raise InvalidGrantError(EXPIRED_CODE)
         return claims

@@ -1,7 +1,7 @@
 """Who lives in the practice org, and what it has given out."""
 
 import secrets
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hmac import compare_digest
 from typing import TYPE_CHECKING
@@ -16,15 +16,13 @@ from sqlalchemy import ForeignKey, delete, inspect, select, text, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.schema import CreateColumn
 
-from practice_org.board import switches
+from practice_org.board import now, switches
 
 LOGIN = "authorization_code"
 LEAST_BITS = 2_048
 SCOPES = ("api", "refresh_token", "id", "openid", "web", "full", "offline_access")
 CODE_LIFETIME = 15 * 60
 """Seconds, as at Salesforce."""
-SESSION_TIMEOUT = 2 * 60 * 60
-"""Seconds that an access token lives: the default of Salesforce's orgs."""
 
 
 class Base(DeclarativeBase):
@@ -123,9 +121,7 @@ class Code(Model, AuthorizationCodeMixin):
     username: Mapped[str]
     code_challenge: Mapped[str]
     code_challenge_method: Mapped[str]
-    expires_at: Mapped[float] = mapped_column(
-        default=lambda: time.time() + CODE_LIFETIME
-    )
+    expires_at: Mapped[float] = mapped_column(default=lambda: now() + CODE_LIFETIME)
     used: Mapped[bool] = mapped_column(default=False)
 
     def get_redirect_uri(self) -> str:
@@ -139,7 +135,7 @@ class Code(Model, AuthorizationCodeMixin):
         """Use the code up; None where it is unknown, used or too old."""
         return db.session.scalar(
             update(cls)
-            .where(cls.code == code, cls.used.is_(False), cls.expires_at > time.time())
+            .where(cls.code == code, cls.used.is_(False), cls.expires_at > now())
             .values(used=True)
             .returning(cls)
         )
@@ -216,10 +212,15 @@ class Approval(Model):
     @classmethod
     def of(cls, user: User) -> "Approval | None":
         """Return a live one that the user gave at the login page."""
+        return next(iter(cls.all_of(user)), None)
+
+    @classmethod
+    def all_of(cls, user: User) -> Sequence["Approval"]:
+        """Return all that live of those that the user gave, the oldest first."""
         live = select(cls).where(
             cls.username == user.username, cls.flow == LOGIN, cls.revoked.is_(False)
         )
-        return db.session.scalar(live)
+        return db.session.scalars(live.order_by(cls.id)).all()
 
 
 class Token(Model, TokenMixin):
@@ -230,7 +231,11 @@ class Token(Model, TokenMixin):
     token: Mapped[str] = mapped_column(primary_key=True)
     kind: Mapped[str]
     approval_id: Mapped[int] = mapped_column(ForeignKey("approval.id"))
-    issued_at: Mapped[float] = mapped_column(default=time.time)
+    issued_at: Mapped[float] = mapped_column(default=now)
+    lifetime: Mapped[int] = mapped_column(
+        default=lambda: switches().session_timeout, server_default="7200"
+    )
+    """Seconds that an access token lives; a refresh token has no end."""
     revoked: Mapped[bool] = mapped_column(default=False)
     """For a refresh token: used up by rotation."""
 
@@ -256,13 +261,10 @@ class Token(Model, TokenMixin):
         return self.approval.scope
 
     def get_expires_in(self) -> int:
-        return SESSION_TIMEOUT if self.kind == "access_token" else 0
+        return self.lifetime if self.kind == "access_token" else 0
 
     def is_expired(self) -> bool:
-        return (
-            self.kind == "access_token"
-            and self.issued_at + SESSION_TIMEOUT < time.time()
-        )
+        return self.kind == "access_token" and self.issued_at + self.lifetime < now()
 
     def is_revoked(self) -> bool:
         return self.revoked or self.approval.revoked
@@ -272,7 +274,7 @@ class Token(Model, TokenMixin):
         return not (self.is_expired() or self.is_revoked())
 
     def retire(self) -> bool:
-        """Use a refresh token up; False where somebody was faster."""
+        """Revoke it, or use it up by rotation; False where somebody was faster."""
         used = db.session.execute(
             update(Token)
             .where(Token.token == self.token, Token.revoked.is_(False))

@@ -2,7 +2,6 @@
 
 import base64
 import hmac
-import time
 from typing import Any
 
 from authlib.integrations.flask_oauth2 import AuthorizationServer
@@ -12,7 +11,7 @@ from authlib.oauth2.rfc6749.util import extract_basic_authorization
 from authlib.oauth2.rfc7662 import IntrospectionEndpoint
 from flask import Flask, Response, current_app, jsonify, request
 
-from practice_org.board import switches
+from practice_org.board import Introspection, now, switches
 from practice_org.grants import (
     AUTH_METHODS,
     ClientCredentialsFlow,
@@ -22,6 +21,7 @@ from practice_org.grants import (
     WebServerFlow,
 )
 from practice_org.models import (
+    LOGIN,
     OTHER_ORGANIZATION_ID,
     Approval,
     PracticeClient,
@@ -56,7 +56,7 @@ class SalesforceServer(AuthorizationServer):
 server = SalesforceServer()
 
 
-class Introspection(IntrospectionEndpoint):
+class TokenIntrospection(IntrospectionEndpoint):
     CLIENT_AUTH_METHODS = AUTH_METHODS
 
     def query_token(self, token: str, _hint: str | None) -> Token | None:
@@ -68,7 +68,8 @@ class Introspection(IntrospectionEndpoint):
     def introspect_token(self, token: Token) -> dict[str, object]:
         user = token.approval.user
         times = {"iat": int(token.issued_at), "nbf": int(token.issued_at)}
-        if lifetime := token.get_expires_in():
+        lifetime = token.get_expires_in()
+        if lifetime and switches().introspection is not Introspection.WITHOUT_EXP:
             times["exp"] = int(token.issued_at) + lifetime
         return {
             "active": True,
@@ -89,7 +90,7 @@ def init_app(app: Flask) -> None:
         server.register_grant(RefreshTokenFlow)
         server.register_grant(ClientCredentialsFlow)
         server.register_grant(JwtBearerFlow)
-        server.register_endpoint(Introspection)
+        server.register_endpoint(TokenIntrospection)
 
 
 def client() -> PracticeClient:
@@ -142,12 +143,15 @@ def save_token(token: dict[str, str], asked: OAuth2Request) -> None:
     for kind in ("access_token", "refresh_token"):
         if kind in token:
             db.session.add(Token(token=token[kind], kind=kind, approval=approval))
+    if flow == LOGIN:
+        for oldest in Approval.all_of(asked.user)[: -switches().approval_limit]:
+            oldest.end()
     db.session.commit()
 
 
 def _signature(identity: str) -> dict[str, str]:
     """Sign the identity and the milliseconds since 1970 of just now."""
-    issued_at = str(int(time.time() * 1000))
+    issued_at = str(int(now() * 1000))
     message = (identity + issued_at).encode()
     digest = hmac.digest(_sent_secret().encode(), message, "sha256")
     return {"issued_at": issued_at, "signature": base64.b64encode(digest).decode()}

@@ -14,7 +14,15 @@ from flask import (
 )
 from werkzeug.wrappers import Response as AnyResponse
 
-from practice_org.board import ERRORS, WORDS, Switches, board, switches
+from practice_org.board import (
+    ERRORS,
+    WORDS,
+    Introspection,
+    Revocation,
+    Switches,
+    board,
+    switches,
+)
 from practice_org.models import USERS, Approval, Certificate, db
 
 blueprint = Blueprint("switchboard", __name__, url_prefix="/switchboard")
@@ -29,6 +37,8 @@ def show() -> str:
         on=switches(),
         certificate=Certificate.current(),
         users=USERS,
+        introspections=list(Introspection),
+        revocations=list(Revocation),
         log=board().log.newest(SHOWN),
         words=WORDS,
         errors=ERRORS,
@@ -81,6 +91,9 @@ def state() -> Response:
         **asdict(the_board.switches),
         waiting=the_board.waiting,
         families_revoked=the_board.families_revoked,
+        live_approvals={
+            user.username: len(Approval.all_of(user)) for user in USERS.values()
+        },
         certificate=certificate.fingerprint if certificate else "",
         log=the_board.log.after(after),
     )

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ CALLBACK = "http://localhost:8000/callback"
 VERIFIER = secrets.token_urlsafe(64)
 ADMIN, INTEGRATION = "admin@practice.example", "integration@practice.example"
 BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+GONE = "invalid_token: invalid token"
 CLIENT = {"client_id": CLIENT_ID, "client_secret": CONSUMER_SECRET}
 
 
@@ -66,7 +68,11 @@ def login_url(org: PracticeOrg, **changes: str) -> str:
 
 
 def code(org: PracticeOrg) -> str:
-    return parse_qs(urlsplit(org.log_in(login_url(org))).query)["code"][0]
+    return code_of(org.log_in(login_url(org)))
+
+
+def code_of(url: str) -> str:
+    return parse_qs(urlsplit(url).query)["code"][0]
 
 
 def ask(org: PracticeOrg, endpoint: str = "token", **form: str) -> requests.Response:
@@ -473,6 +479,162 @@ def test_the_apps_own_access_can_be_refused(org: PracticeOrg) -> None:
     assert refused(own_access(org)) == (
         "invalid_grant: request not supported on this domain"
     )
+
+
+def live_approvals(org: PracticeOrg) -> tuple[int, int]:
+    live = org.state()["live_approvals"]
+    return live[ADMIN], live[INTEGRATION]
+
+
+def test_the_sixth_login_ends_the_oldest(org: PracticeOrg, key: RSAPrivateKey) -> None:
+    assert bearer(org, assertion(key, sub=ADMIN)).ok
+    assert live_approvals(org) == (0, 0)
+    answers = [exchange(org).json() for _ in range(5)]
+    other = exchange(
+        org, code=code_of(org.log_in(login_url(org), username=INTEGRATION))
+    ).json()
+    assert live_approvals(org) == (5, 1)
+    answers.append(exchange(org).json())
+    assert live_approvals(org) == (5, 1)
+    first, *others = answers
+    assert refused(refresh(org, first["refresh_token"])) == (
+        "invalid_grant: expired access/refresh token"
+    )
+    assert userinfo(org, first["access_token"]).status_code == 403
+    assert all(refresh(org, each["refresh_token"]).ok for each in [*others, other])
+    org.switch(approval_limit=2)
+    last = exchange(org).json()
+    assert live_approvals(org) == (2, 1)
+    assert refresh(org, answers[-1]["refresh_token"]).ok
+    assert ask(org, "revoke", token=last["refresh_token"]).ok
+    assert live_approvals(org) == (1, 1)
+    assert bearer(org, assertion(key, sub=ADMIN)).ok
+
+
+def introspect(org: PracticeOrg, token: str) -> Any:
+    return ask(org, "introspect", token=token, **CLIENT).json()
+
+
+def test_the_session_timeout_is_that_of_new_tokens(org: PracticeOrg) -> None:
+    before = exchange(org).json()["access_token"]
+    org.switch(session_timeout=900, org_clock=1_000)
+    short = exchange(org).json()["access_token"]
+    seen = introspect(org, short)
+    assert seen["exp"] - seen["iat"] == 900
+    org.switch(org_clock=1_000 + 890)
+    assert userinfo(org, short).ok
+    org.switch(session_timeout=60, org_clock=1_000 + 910)
+    assert userinfo(org, short).status_code == 403
+    assert introspect(org, short) == {"active": False}
+    seen = introspect(org, before)
+    assert seen["exp"] - seen["iat"] == 7_200
+
+
+def test_a_shared_token_that_expired_is_replaced(org: PracticeOrg) -> None:
+    org.switch(session_timeout=60)
+    token = own_access(org).json()["access_token"]
+    org.switch(org_clock=50)
+    assert own_access(org).json()["access_token"] == token
+    org.switch(org_clock=70)
+    assert own_access(org).json()["access_token"] != token
+
+
+def test_introspection_can_be_refused_or_tell_no_end(org: PracticeOrg) -> None:
+    answer = exchange(org).json()
+    token = answer["access_token"]
+    org.switch(introspection="without_exp")
+    seen = introspect(org, token)
+    assert seen["active"]
+    assert "exp" not in seen
+    assert "exp" not in introspect(org, answer["refresh_token"])
+    org.switch(introspection="refused")
+    refusal = ask(org, "introspect", token=token, **CLIENT)
+    assert refusal.status_code == 403
+    assert refusal.json()["error"] == "insufficient_access"
+    org.switch()
+    assert introspect(org, token)["exp"]
+
+
+@pytest.mark.parametrize("ahead", [-100_000, 0, 100_000])
+def test_the_org_goes_by_its_own_clock(
+    org: PracticeOrg, key: RSAPrivateKey, ahead: int
+) -> None:
+    def is_right(seconds: float) -> bool:
+        return abs(seconds - ahead - time.time()) < 5
+
+    org.switch(org_clock=ahead)
+    answer = exchange(org)
+    assert is_right(parsedate_to_datetime(answer.headers["Date"]).timestamp())
+    assert is_right(int(answer.json()["issued_at"]) / 1000)
+    seen = introspect(org, answer.json()["access_token"])
+    assert is_right(seen["iat"])
+    assert is_right(seen["exp"] - 7_200)
+    assert bearer(org, assertion(key, left=ahead + 180)).ok
+    for left in (ahead - 1, ahead + 310):
+        assert refused(bearer(org, assertion(key, left=left))) == (
+            "invalid_grant: expired authorization code"
+        )
+    outage = requests.get(f"{org.address}/nowhere", timeout=5)
+    assert is_right(parsedate_to_datetime(outage.headers["Date"]).timestamp())
+    org.reset()
+    exchange(org)
+    assert abs(org.state()["log"][0]["at"] - time.time()) < 5
+
+
+def test_a_code_ends_after_a_quarter_of_an_hour(org: PracticeOrg) -> None:
+    young, old = code(org), code(org)
+    org.switch(org_clock=890)
+    assert exchange(org, code=young).ok
+    org.switch(org_clock=910)
+    assert refused(exchange(org, code=old)) == (
+        "invalid_grant: expired authorization code"
+    )
+
+
+def revoke(org: PracticeOrg, token: str) -> requests.Response:
+    return ask(org, "revoke", token=token)
+
+
+def test_what_is_gone_is_not_revoked_again(org: PracticeOrg) -> None:
+    first = exchange(org).json()
+    org.switch(rotation=True)
+    second = refresh(org, first["refresh_token"]).json()
+    assert refused(revoke(org, first["refresh_token"])) == GONE
+    assert revoke(org, first["access_token"]).ok
+    assert refused(revoke(org, first["access_token"])) == GONE
+    assert userinfo(org, second["access_token"]).ok
+    assert revoke(org, second["refresh_token"]).ok
+    assert userinfo(org, second["access_token"]).status_code == 403
+    assert refused(revoke(org, second["refresh_token"])) == GONE
+    assert refused(revoke(org, second["access_token"])) == GONE
+    assert refused(revoke(org, "unknown")) == GONE
+    assert refused(ask(org, "revoke")) == GONE
+
+
+def test_one_of_many_revocations_succeeds(org: PracticeOrg) -> None:
+    answer = exchange(org).json()
+    with ThreadPoolExecutor(8) as pool:
+        for token in (answer["access_token"], answer["refresh_token"]):
+            answers = pool.map(lambda _, sent=token: revoke(org, sent), range(8))
+            assert sorted(seen.status_code for seen in answers) == [200] + [400] * 7
+
+
+def test_revocation_can_fail(org: PracticeOrg) -> None:
+    token = exchange(org).json()["access_token"]
+    org.switch(revocation="outage")
+    answer = revoke(org, token)
+    assert answer.status_code == 503
+    assert answer.headers["Content-Type"].startswith("text/html")
+    assert userinfo(org, token).ok
+    org.switch(revocation="lost")
+    with pytest.raises(requests.ConnectionError):
+        revoke(org, token)
+    assert userinfo(org, token).status_code == 403
+    *_, lost, _ = org.state()["log"]
+    assert (lost["status"], lost["answered"]) == (200, False)
+    assert lost["sent"] == fingerprint(token)
+    org.switch()
+    assert refused(revoke(org, token)) == GONE
 
 
 def test_the_certificate_survives_a_restart_and_comes_by_an_option(
