@@ -25,6 +25,7 @@ from salesforce.redaction import at_hand
 from salesforce.states import State
 from salesforce.transport import (
     ADAPTER,
+    DEADLINE,
     AddressRefused,
     AnswerTooLarge,
     DeadlinePassed,
@@ -90,9 +91,15 @@ def authorization_request(
     )
 
 
-def exchange_code(client: Client, code: str, code_verifier: str) -> TokenAnswer:
-    """Exchange an authorization code for a token; raise `SalesforceError`."""
-    session = _Session(client, code, code_verifier)
+def exchange_code(
+    client: Client, code: str, code_verifier: str, *, deadline: float = DEADLINE
+) -> TokenAnswer:
+    """Exchange an authorization code for a token; raise `SalesforceError`.
+
+    `deadline`, here and below, is in seconds from now: when it is over no request
+    leaves any more, and no answer is waited for.
+    """
+    session = _Session(client, code, code_verifier, deadline=deadline)
     return session.ask(
         lambda url: session.fetch_token(
             url,
@@ -104,9 +111,11 @@ def exchange_code(client: Client, code: str, code_verifier: str) -> TokenAnswer:
     )
 
 
-def refresh_access_token(client: Client, refresh_token: str) -> TokenAnswer:
+def refresh_access_token(
+    client: Client, refresh_token: str, *, deadline: float = DEADLINE
+) -> TokenAnswer:
     """Ask for a new access token without a page; raise `SalesforceError`."""
-    session = _Session(client, refresh_token)
+    session = _Session(client, refresh_token, deadline=deadline)
     authentication: dict[str, Any] = {"client_id": client.client_id}
     if client.client_secret:
         authentication["client_secret"] = client.client_secret
@@ -126,7 +135,9 @@ class _Session(OAuth2Session):
     http everywhere.
     """
 
-    def __init__(self, client: Client, *secrets_sent: str) -> None:
+    def __init__(
+        self, client: Client, *secrets_sent: str, deadline: float = DEADLINE
+    ) -> None:
         super().__init__(client_id=client.client_id, redirect_uri=client.redirect_uri)
         self.mount("https://", ADAPTER)
         self.mount("http://", ADAPTER)
@@ -138,6 +149,7 @@ class _Session(OAuth2Session):
             if client.domain.is_loopback
             else {}
         )
+        self._until = time.monotonic() + deadline
         self._endpoint = client.domain.endpoint("token")
         self._secrets = {*secrets_sent, client.client_secret or ""} - {""}
         self._answer: TokenAnswer | None = None
@@ -158,8 +170,9 @@ class _Session(OAuth2Session):
         trip over.
         """
         kwargs.pop("withhold_token", None)
-        kwargs |= {"proxies": self._proxies, "allow_redirects": False}
         began = time.monotonic()
+        kwargs |= {"proxies": self._proxies, "allow_redirects": False}
+        kwargs["timeout"] = self._until - began
         try:
             response = requests.Session.request(self, method, self._endpoint, **kwargs)
         except NoAnswer as failure:

@@ -8,10 +8,13 @@ import json
 import logging
 import os
 import re
+import signal
 import socket
 import socketserver
 import ssl
 import struct
+import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -44,7 +47,7 @@ from salesforce.oauth import (
 )
 from salesforce.states import State
 from salesforce.transport import LARGEST_ANSWER, quiet_loggers
-from tests.servers import free_port
+from tests.servers import ROOT, free_port
 
 CLIENT_ID = "3MVG9AcmeConsumerKey.of_the_tests"
 CONSUMER_SECRET = "p%2B+/&= ü-consumer-secret"
@@ -718,6 +721,84 @@ def test_a_look_up_that_hangs_is_cut_and_no_request_leaves_afterwards(
     for thread in left:
         thread.join(5)
     assert (error.code, error.answer_lost) == ("<unreachable>", False)
+    assert not org.requests
+
+
+@pytest.mark.parametrize("ask", [exchange_code, refresh_access_token])
+def test_a_caller_may_wait_less_but_not_longer(
+    org: Server, ask: Callable[..., TokenAnswer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets_sent = (CODE, VERIFIER) if ask is exchange_code else (REFRESH_TOKEN,)
+    org.script = [silence(b"", threading.Event()) for _ in range(2)]
+    for longest, deadline in ((20, SOON), (SOON, 3_600)):
+        monkeypatch.setattr(transport, "DEADLINE", longest)
+        began = time.monotonic()
+        with pytest.raises(SalesforceError) as failed:
+            ask(org.client, *secrets_sent, deadline=deadline)
+        assert SOON <= time.monotonic() - began < SOON + 0.5
+        assert (failed.value.code, failed.value.answer_lost) == ("<timeout>", True)
+        assert failed.value.trip
+        assert SOON <= failed.value.trip.seconds < SOON + 0.5
+
+
+@pytest.mark.parametrize("deadline", [0, -1, -1e9])
+def test_nothing_is_sent_when_the_time_is_up_before(
+    org: Server, deadline: float
+) -> None:
+    with pytest.raises(SalesforceError) as failed:
+        refresh_access_token(org.client, REFRESH_TOKEN, deadline=deadline)
+    assert (failed.value.code, failed.value.answer_lost) == ("<unreachable>", False)
+    assert not org.requests
+
+
+STOPPED = """
+import socket, sys, threading
+from flask import Flask
+from salesforce import *
+from salesforce import transport
+
+class Site:
+    local_network = True
+
+look_up, join = socket.getaddrinfo, threading.Thread.join
+
+def slow(*args, **more):
+    print("looking up", flush=True)
+    sys.stdin.readline()
+    return look_up(*args, **more)
+
+socket.getaddrinfo = slow
+# The thread that waits is the slower one to notice, so the clock has to tell.
+threading.Thread.join = lambda thread, timeout=None: join(thread)
+app = Flask("stopped")
+transport.init_app(app, lambda url: Site())
+with app.app_context():
+    try:
+        refresh_access_token(
+            Client(parse_domain(sys.argv[1]), "key", None, ""), "token", deadline=1
+        )
+    except SalesforceError as error:
+        print(error.code, error.answer_lost)
+"""
+
+
+def test_a_process_that_was_stopped_does_not_send_when_it_wakes(org: Server) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STOPPED, str(org.client.domain)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stdout.readline() == "looking up\n"
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(1.1)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        process.send_signal(signal.SIGCONT)
+        assert process.communicate(timeout=10)[0] == "<unreachable> False\n"
     assert not org.requests
 
 
