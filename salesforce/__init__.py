@@ -26,12 +26,14 @@ from salesforce.key_pairs import (
 )
 from salesforce.oauth import (
     AuthorizationRequest,
-    Client,
     authorization_request,
     exchange_code,
+    present_assertion,
     refresh_access_token,
+    use_client_credentials,
 )
 from salesforce.redaction import is_logged_field, redact, redact_log
+from salesforce.session import Client
 from salesforce.states import State
 from salesforce.transport import init_app, quiet_loggers
 from salesforce.trips import Trip
@@ -63,10 +65,12 @@ __all__ = [
     "parse_domain",
     "parse_https_url",
     "parse_origin",
+    "present_assertion",
     "quiet_loggers",
     "read_certificate",
     "read_private_key",
     "redact",
     "redact_log",
     "refresh_access_token",
+    "use_client_credentials",
 ]

@@ -120,6 +120,16 @@ def test_key_and_certificate_may_stand_in_one_file() -> None:
 PUBLIC = rsa_key().public_key().public_bytes(PEM, SPKI).decode()
 CURVE = ec.generate_private_key(ec.SECP256R1())
 BROKEN = pem(rsa_key())
+
+
+def odd_key(bits: int) -> str:
+    """Return a key whose parts do not belong together."""
+    p, q = (1 << bits // 2) + 1, (1 << bits // 2 - 1) + 1
+    public = rsa.RSAPublicNumbers(65_537, p * q)
+    made = rsa.RSAPrivateNumbers(p, q, 3, 3, 3, 3, public)
+    return pem(made.private_key(unsafe_skip_rsa_key_validation=True))
+
+
 NO_KEYS = [
     ("", "is missing"),
     ("nonsense", "is missing"),
@@ -137,6 +147,7 @@ NO_KEYS = [
     (pem(rsa_key(1_024)), "1,024 bits"),
     (BROKEN[:400], "-----END PRIVATE KEY----- is missing"),
     (BROKEN.replace("MII", "MIJ"), "broken"),
+    (odd_key(2_048), "broken"),
     (BROKEN[:400] + BROKEN[500:], "broken"),
     ("-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----", "broken"),
     ("-----BEGIN PRIVATE KEY-----\né\ud800-----END PRIVATE KEY-----", "broken"),
@@ -155,12 +166,8 @@ def test_what_is_no_usable_private_key_is_named(text: str, said: str) -> None:
 
 def test_the_size_is_looked_at_before_what_takes_long() -> None:
     """Whether the primes of such a key are any takes OpenSSL minutes."""
-    p, q = (1 << 8_000) + 1, (1 << 7_999) + 1
-    public = rsa.RSAPublicNumbers(65_537, p * q)
-    made = rsa.RSAPrivateNumbers(p, q, 3, 3, 3, 3, public)
-    long = pem(made.private_key(unsafe_skip_rsa_key_validation=True))
     with pytest.raises(KeyPairError, match="16,000 bits; 8,192 are the most"):
-        read_private_key(long)
+        read_private_key(odd_key(16_000))
 
 
 NO_CERTIFICATES = [
@@ -245,5 +252,5 @@ def test_a_public_key_and_a_certificate_stay() -> None:
 
 
 def test_a_private_key_is_hidden_by_its_name() -> None:
-    assert "opaque" not in redact_log("private_key='opaque-value-1'")
+    assert "opaque" not in redact_log("jwt_private_key='opaque-value-1'")
     assert "opaque" not in redact_answer('{"private_key": "opaque-value-1"}', ())
