@@ -3,7 +3,7 @@
 Nothing else in Orgdesk touches the network or requests-oauthlib.
 """
 
-from salesforce.answers import TokenAnswer
+from salesforce.answers import Introspection, TokenAnswer
 from salesforce.errors import NO_SITE, SalesforceError, decode, no_remote_site
 from salesforce.hosts import (
     DomainError,
@@ -35,6 +35,7 @@ from salesforce.oauth import (
 from salesforce.redaction import is_logged_field, redact, redact_log
 from salesforce.session import Client
 from salesforce.states import State
+from salesforce.tokens import Revocation, introspect, is_alive, revoke
 from salesforce.transport import init_app, quiet_loggers
 from salesforce.trips import Trip
 
@@ -44,9 +45,11 @@ __all__ = [
     "CertificateFacts",
     "Client",
     "DomainError",
+    "Introspection",
     "KeyPair",
     "KeyPairError",
     "Origin",
+    "Revocation",
     "SalesforceDomain",
     "SalesforceError",
     "State",
@@ -59,6 +62,8 @@ __all__ = [
     "exchange_code",
     "generate",
     "init_app",
+    "introspect",
+    "is_alive",
     "is_logged_field",
     "no_remote_site",
     "origin_of",
@@ -72,5 +77,6 @@ __all__ = [
     "redact",
     "redact_log",
     "refresh_access_token",
+    "revoke",
     "use_client_credentials",
 ]

@@ -1,4 +1,4 @@
-"""Read what a token endpoint answered: a usable token, or a reason why not.
+"""Read what an org answered: a usable token, or a reason why not; and the like.
 
 requests-oauthlib ignores the status and the types of the fields, so both are
 settled here before the library sees anything. Nothing that cannot be used is
@@ -7,6 +7,7 @@ accepted, and nothing is half accepted.
 
 import json
 import re
+import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,8 @@ LONGEST_LIFETIME = 10 * 365 * 24 * 3600
 OK = 200
 MULTIPLE_CHOICES = 300
 BAD_REQUEST = 400
+UNAUTHORIZED = 401
+FORBIDDEN = 403
 TOO_MANY_REQUESTS = 429
 SERVER_ERROR = 500
 SERVICE_UNAVAILABLE = 503
@@ -93,10 +96,7 @@ def read_token_answer(
     everything that is stored or shown. `seconds` is how long the request took.
     """
     trip = Trip.of(status, headers, seconds)
-    text = body.decode("utf-8", "replace")
-    response = redact_answer(text, secrets)
-    if status != OK:
-        _refuse_status(status, text, secrets, response, trip)
+    response = _accepted(status, body, secrets, trip)
     try:
         fields = _fields(body)
         if "error" in fields:
@@ -114,6 +114,110 @@ def read_token_answer(
             refresh_token=rescued,
             trip=trip,
         ) from None
+
+
+@dataclass(frozen=True)
+class Introspection:
+    """What the org says of a token: `remaining` is None where it does not say."""
+
+    active: bool
+    remaining: timedelta | None
+    trip: Trip
+
+
+def read_introspection(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    secrets: Collection[str],
+    *,
+    seconds: float,
+) -> Introspection:
+    """Read the answer of RFC 7662, of which `active` alone is sure to be there.
+
+    Raises `SalesforceError`.
+    """
+    trip = Trip.of(status, headers, seconds)
+    response = _accepted(status, body, secrets, trip)
+    try:
+        fields = _fields(body)
+        active = fields.get("active")
+        if not isinstance(active, bool):
+            raise _Unusable("it does not say whether the token is active")
+    except _Unusable as problem:
+        raise _unusable(str(problem), response, trip) from None
+    return Introspection(active, _remaining(fields, trip) if active else None, trip)
+
+
+def _remaining(fields: dict[str, object], trip: Trip) -> timedelta | None:
+    """Return how long the token has, by the org's clock where that is known."""
+    try:
+        end = _number(fields, "exp", int)
+    except _Unusable:
+        return None
+    if end is None:
+        return None
+    left = end - time.time() - (trip.clock_skew or 0)
+    return timedelta(seconds=int(left)) if 0 <= left <= LONGEST_LIFETIME else None
+
+
+def read_revocation(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    secrets: Collection[str],
+    *,
+    seconds: float,
+) -> Trip:
+    """Return if the token is revoked, else raise `SalesforceError`.
+
+    The status alone tells (RFC 7009, section 2.2); but a page, or an error in it,
+    is not from who should have answered.
+    """
+    trip = Trip.of(status, headers, seconds)
+    response = _accepted(status, body, secrets, trip)
+    text = body.decode("utf-8", "replace")
+    if text.lstrip().startswith("<") or _refusal(text, secrets, response, trip):
+        raise _unusable("it is no answer to a revocation", response, trip)
+    return trip
+
+
+def read_userinfo(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    secrets: Collection[str],
+    *,
+    seconds: float,
+) -> bool | None:
+    """Tell whether the org took the access token, or None where that is not said."""
+    if status == OK:
+        try:
+            return None if "error" in _fields(body) else True
+        except _Unusable:  # the page of somebody in between
+            return None
+    dead = status == FORBIDDEN and b"Bad_OAuth_Token" in body
+    return False if status == UNAUTHORIZED or dead else None
+
+
+def _accepted(status: int, body: bytes, secrets: Collection[str], trip: Trip) -> str:
+    """Return a successful answer's body, fit to be shown; raise `SalesforceError`."""
+    text = body.decode("utf-8", "replace")
+    response = redact_answer(text, secrets)
+    if status != OK:
+        _refuse_status(status, text, secrets, response, trip)
+    return response
+
+
+def _unusable(problem: str, response: str, trip: Trip) -> SalesforceError:
+    return SalesforceError(
+        f"The org's answer cannot be used: {problem}.",
+        state=State.UNREACHABLE,
+        code="<unusable answer>",
+        response=response,
+        answer_lost=True,
+        trip=trip,
+    )
 
 
 def _refuse_status(

@@ -14,6 +14,8 @@ from salesforce.states import State
 from salesforce.trips import Trip
 
 LONGEST_DESCRIPTION = 300
+BAD_REQUEST = 400
+SERVER_ERROR = 500
 NO_SITE = "<no Remote Site>"
 ADDRESS_REFUSED = "<address refused>"
 
@@ -48,6 +50,13 @@ class SalesforceError(Exception):
         self.answer_lost = answer_lost
         self.refresh_token = refresh_token
         self.trip = trip
+
+    @property
+    def refused(self) -> bool:
+        """Whether the org answered, and said no; not merely not now."""
+        status = self.trip.status if self.trip else None
+        no = status is not None and BAD_REQUEST <= status < SERVER_ERROR
+        return no and self.state is not State.UNREACHABLE
 
     @property
     def was_sent(self) -> bool:

@@ -11,6 +11,7 @@ request leaves, and then nobody knows whether a refresh token was replaced.
 What is shared is the costly part, the trust store.
 """
 
+import contextvars
 import logging
 import socket
 import ssl
@@ -122,7 +123,9 @@ class _Call:
 
     def result(self) -> requests.Response:
         """Return the response; raise `NoAnswer`, at the deadline at the latest."""
-        thread = threading.Thread(target=self._run, daemon=True)
+        # What is at hand to be kept from the log is so in this thread, too.
+        run = contextvars.copy_context().run
+        thread = threading.Thread(target=run, args=(self._run,), daemon=True)
         thread.start()
         thread.join(max(0, self._until - time.monotonic()))
         outcome = self._outcome_or_cut()
