@@ -13,6 +13,7 @@ from salesforce.hosts import (
     parse_domain,
     parse_https_url,
     parse_origin,
+    setup_url,
 )
 from salesforce.key_pairs import (
     CertificateFacts,
@@ -34,7 +35,7 @@ from salesforce.oauth import (
 )
 from salesforce.redaction import is_logged_field, redact, redact_log
 from salesforce.session import Client
-from salesforce.states import State
+from salesforce.states import Grant, State
 from salesforce.tokens import Revocation, introspect, is_alive, revoke
 from salesforce.transport import init_app, quiet_loggers
 from salesforce.trips import Trip
@@ -45,6 +46,7 @@ __all__ = [
     "CertificateFacts",
     "Client",
     "DomainError",
+    "Grant",
     "Introspection",
     "KeyPair",
     "KeyPairError",
@@ -78,5 +80,6 @@ __all__ = [
     "redact_log",
     "refresh_access_token",
     "revoke",
+    "setup_url",
     "use_client_credentials",
 ]

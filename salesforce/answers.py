@@ -14,10 +14,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Never, TypeVar
 from urllib.parse import urlsplit
 
-from salesforce.errors import SalesforceError, decode
+from salesforce.errors import CHECK_DOMAIN, LASTING, WAIT, SalesforceError, decode
 from salesforce.hosts import DomainError, parse_https_url
 from salesforce.redaction import redact, redact_answer
-from salesforce.states import State
+from salesforce.states import Grant, State
 from salesforce.trips import Trip
 
 LONGEST_TOKEN = 16_384
@@ -89,14 +89,16 @@ def read_token_answer(
     secrets: Collection[str],
     *,
     seconds: float = 0.0,
+    grant: Grant | None = None,
 ) -> TokenAnswer:
     """Return the answer's fields, or raise `SalesforceError`.
 
     `secrets` are the values that the request carried; they are kept out of
-    everything that is stored or shown. `seconds` is how long the request took.
+    everything that is stored or shown. `seconds` is how long the request took,
+    `grant` what it asked with.
     """
     trip = Trip.of(status, headers, seconds)
-    response = _accepted(status, body, secrets, trip)
+    response = _accepted(status, body, secrets, trip, grant)
     try:
         fields = _fields(body)
         if "error" in fields:
@@ -109,6 +111,7 @@ def read_token_answer(
             " The access token is as it was.",
             state=State.UNREACHABLE,
             code="<unusable answer>",
+            action=LASTING,
             response=response,
             answer_lost=rescued is None,
             refresh_token=rescued,
@@ -200,12 +203,18 @@ def read_userinfo(
     return False if status == UNAUTHORIZED or dead else None
 
 
-def _accepted(status: int, body: bytes, secrets: Collection[str], trip: Trip) -> str:
+def _accepted(
+    status: int,
+    body: bytes,
+    secrets: Collection[str],
+    trip: Trip,
+    grant: Grant | None = None,
+) -> str:
     """Return a successful answer's body, fit to be shown; raise `SalesforceError`."""
     text = body.decode("utf-8", "replace")
     response = redact_answer(text, secrets)
     if status != OK:
-        _refuse_status(status, text, secrets, response, trip)
+        _refuse_status(status, text, secrets, response, trip, grant)
     return response
 
 
@@ -214,6 +223,7 @@ def _unusable(problem: str, response: str, trip: Trip) -> SalesforceError:
         f"The org's answer cannot be used: {problem}.",
         state=State.UNREACHABLE,
         code="<unusable answer>",
+        action=LASTING,
         response=response,
         answer_lost=True,
         trip=trip,
@@ -221,15 +231,22 @@ def _unusable(problem: str, response: str, trip: Trip) -> SalesforceError:
 
 
 def _refuse_status(
-    status: int, text: str, secrets: Collection[str], response: str, trip: Trip
+    status: int,
+    text: str,
+    secrets: Collection[str],
+    response: str,
+    trip: Trip,
+    grant: Grant | None,
 ) -> Never:
     if status == TOO_MANY_REQUESTS or status >= SERVER_ERROR:
         raise _outage(status, response, trip)
-    if status >= BAD_REQUEST and (refusal := _refusal(text, secrets, response, trip)):
+    if status >= BAD_REQUEST and (
+        refusal := _refusal(text, secrets, response, trip, grant)
+    ):
         if refusal.state is State.LOGIN_REQUIRED and status != BAD_REQUEST:
             # A grant is dead when the token endpoint says so, with a 400 (RFC
             # 6749, section 5.2), and not when a proxy on the way says no.
-            refusal.state = State.UNREACHABLE
+            refusal.state, refusal.action = State.UNREACHABLE, WAIT
         raise refusal
     why = (
         f"The host sends token requests elsewhere (HTTP {status}), where secrets must"
@@ -241,6 +258,7 @@ def _refuse_status(
     raise SalesforceError(
         why,
         state=State.MISCONFIGURED,
+        action=CHECK_DOMAIN,
         code=f"<HTTP {status}>",
         response=response,
         trip=trip,
@@ -263,7 +281,11 @@ def _outage(status: int, response: str, trip: Trip) -> SalesforceError:
 
 
 def _refusal(
-    text: str, secrets: Collection[str], response: str, trip: Trip
+    text: str,
+    secrets: Collection[str],
+    response: str,
+    trip: Trip,
+    grant: Grant | None = None,
 ) -> SalesforceError | None:
     """Decode the error in the body, if there is one as RFC 6749 has it."""
     try:
@@ -276,6 +298,7 @@ def _refusal(
     return decode(
         redact(error, secrets)[:LONGEST_CODE],
         redact(description, secrets) if isinstance(description, str) else "",
+        grant=grant,
         response=response,
         trip=trip,
     )

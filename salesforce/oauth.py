@@ -13,6 +13,7 @@ import hashlib
 import secrets
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import requests
@@ -22,7 +23,7 @@ from salesforce.answers import TokenAnswer, read_token_answer
 from salesforce.errors import SalesforceError
 from salesforce.key_pairs import KeyPairError, read_private_key
 from salesforce.session import Client, Session, for_the_library
-from salesforce.states import State
+from salesforce.states import Grant, State
 from salesforce.transport import DEADLINE
 
 VERIFIER_BYTES = 64
@@ -87,7 +88,7 @@ def exchange_code(
             client_secret=client.client_secret,
             include_client_id=True,
         ),
-        read_token_answer,
+        partial(read_token_answer, grant=Grant.CODE),
     )
 
 
@@ -103,7 +104,7 @@ def refresh_access_token(
         lambda url: session.refresh_token(
             url, refresh_token=refresh_token, **authentication
         ),
-        read_token_answer,
+        partial(read_token_answer, grant=Grant.REFRESH),
     )
 
 
@@ -126,7 +127,10 @@ def present_assertion(
         key = read_private_key(private_key)
     except KeyPairError as problem:
         raise SalesforceError(
-            str(problem), state=State.MISCONFIGURED, code="<unusable key>"
+            str(problem),
+            state=State.MISCONFIGURED,
+            code="<unusable key>",
+            action="Give this record another private key, or have a new pair made.",
         ) from None
     now = int(time.time())
     session = Session(
@@ -149,7 +153,7 @@ def present_assertion(
                 issued_at=now,
                 expires_at=now + ASSERTION_LIFE,
             ),
-            read_token_answer,
+            partial(read_token_answer, grant=Grant.ASSERTION),
         )
     except SalesforceError as error:
         raise _of_the_clocks(error) or error from None
@@ -167,6 +171,7 @@ def use_client_credentials(
             "The client credentials flow takes a Consumer Secret, and none is stored.",
             state=State.MISCONFIGURED,
             code="<no Consumer Secret>",
+            action="Type the Consumer Secret of the app into the record.",
         )
     session = Session(
         client, deadline=deadline, library=BackendApplicationClient(client.client_id)
@@ -179,7 +184,7 @@ def use_client_credentials(
             client_secret=client.client_secret,
             include_client_id=True,
         ),
-        read_token_answer,
+        partial(read_token_answer, grant=Grant.CREDENTIALS),
     )
 
 
@@ -200,9 +205,9 @@ def _of_the_clocks(error: SalesforceError) -> SalesforceError | None:
     apart = f"{minutes:,} minutes" if minutes > 1 else "1 minute"
     return SalesforceError(
         f"This server's clock is {apart} {'behind' if skew > 0 else 'ahead of'} the"
-        " org's, which takes the signed assertion for expired. Set this server's clock,"
-        " best by NTP, and try again.",
+        " org's, which takes the signed assertion for expired.",
         state=State.MISCONFIGURED,
+        action="Set this server's clock, best by NTP, and try again.",
         code=error.code,
         response=error.response,
         trip=error.trip,

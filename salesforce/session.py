@@ -10,7 +10,13 @@ import oauthlib.oauth2
 import requests
 from requests_oauthlib import OAuth2Session
 
-from salesforce.errors import SalesforceError, address_refused, no_remote_site
+from salesforce.errors import (
+    LASTING,
+    WAIT,
+    SalesforceError,
+    address_refused,
+    no_remote_site,
+)
 from salesforce.hosts import SalesforceDomain
 from salesforce.redaction import at_hand
 from salesforce.states import State
@@ -25,6 +31,11 @@ from salesforce.transport import (
 )
 from salesforce.trips import Trip
 
+CERTIFICATE = (
+    "Check the Salesforce Domain, the host's certificate and the authorities that this"
+    " server trusts."
+)
+SETTINGS = "Correct REQUESTS_CA_BUNDLE or the proxy settings of this server."
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -154,27 +165,29 @@ def _no_answer(failure: NoAnswer, url: str, seconds: float) -> SalesforceError:
         return no_remote_site(url)
     if isinstance(failure.cause, AddressRefused):
         return address_refused(url, failure.cause.address)
-    code, sentence = _what_failed(failure)
+    code, sentence, action = _what_failed(failure)
     return SalesforceError(
         f"{sentence} Try again later.",
         state=State.UNREACHABLE,
         code=code,
+        action=action,
         answer_lost=failure.sent,
         trip=Trip(None, seconds),
     )
 
 
-def _what_failed(failure: NoAnswer) -> tuple[str, str]:
+def _what_failed(failure: NoAnswer) -> tuple[str, str, str]:
+    """Return our code, what is wrong, and what to do."""
     cause = failure.cause
     if isinstance(cause, AnswerTooLarge):
-        return "<too large>", "The org's answer is too large to be a token."
+        return "<too large>", "The org's answer is too large to be a token.", LASTING
     if failure.sent and isinstance(cause, DeadlinePassed | requests.Timeout):
-        return "<timeout>", "The org did not answer in time."
+        return "<timeout>", "The org did not answer in time.", WAIT
     if failure.sent:
-        return "<lost>", "The connection broke before the org's answer was there."
+        return "<lost>", "The connection broke before the org's answer was there.", WAIT
     if isinstance(cause, requests.exceptions.SSLError):
-        return "<TLS>", "The host's TLS certificate could not be verified."
+        return "<TLS>", "The host's TLS certificate could not be verified.", CERTIFICATE
     if isinstance(cause, DeadlinePassed | requests.ConnectionError):
-        return "<unreachable>", "The host could not be reached."
+        return "<unreachable>", "The host could not be reached.", LASTING
     where = "see REQUESTS_CA_BUNDLE and the proxy settings of this server."
-    return "<not sent>", f"The request could not be sent: {where}"
+    return "<not sent>", f"The request could not be sent: {where}", SETTINGS

@@ -215,3 +215,11 @@ def test_clocks_are_blamed_for_nothing_else(org: Server) -> None:
     body = {"error": "invalid_grant", "error_description": "invalid assertion"}
     org.script = [answer(body, "400 Bad Request", b"Date: " + date)]
     assert "clock" not in str(failure(present, org.client))
+
+
+@both
+def test_no_grant_is_dead_where_none_was_presented(org: Server, ask: Ask) -> None:
+    org.script = [answer({"error": "invalid_grant"}, "400 Bad Request")]
+    error = failure(ask, org.client)
+    assert error.state is State.BLOCKED
+    assert "Login History" in error.action
