@@ -19,6 +19,8 @@ MOST_ROUNDS = 3
 """A refresh that is under way may bring another token meanwhile."""
 LIVES_ON = "Revoke it there: Setup, Connected Apps OAuth Usage, or the app's own page."
 
+DONE, UNREADABLE = "<revoked>", "<unreadable secret>"
+
 log = logging.getLogger(__name__)
 
 
@@ -56,11 +58,13 @@ def revoke(application: ExternalApplication) -> str:
     application.forget_tokens()
     failed = [one for one in said if not one.gone]
     if failed or unreadable:
-        application.note_problem(sentence, failed[0].code if failed else "", LIVES_ON)
+        application.note_problem(
+            sentence, (failed[0].code if failed else None) or UNREADABLE, LIVES_ON
+        )
     audit.record(
         Event.TOKEN_REVOKED,
         application,
-        answers=[one.code for one in said],
+        answers=[one.code or DONE for one in said],
         ended_at_the_org=not failed and not unreadable,
     )
     db.session.commit()
@@ -80,7 +84,7 @@ def revoke_replaced(
             Event.TOKEN_REVOKED,
             application,
             reason="Another grant took its place.",
-            answers=[said.code],
+            answers=[said.code or DONE],
             ended_at_the_org=said.gone,
         )
         db.session.commit()

@@ -268,15 +268,13 @@ class Browser:
 
     def __init__(self, address: str) -> None:
         self.address, self.session = address, requests.Session()
-        self.session.mount(
-            "http://", requests.adapters.HTTPAdapter(pool_maxsize=64)
-        )
+        self.session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=64))
         page = self.session.get(f"{address}/sign-in", timeout=PATIENCE)
         form = {"email": ADMIN, "password": PASSWORD, "csrf_token": csrf(page.text)}
         answer = self.session.post(
             f"{address}/sign-in", data=form, allow_redirects=False, timeout=PATIENCE
         )
-        assert answer.status_code == 302 or answer.status_code == 303, answer.text
+        assert answer.is_redirect, answer.text
         self.token = csrf(self.page("/account"))
 
     def page(self, path: str) -> str:

@@ -15,7 +15,8 @@ import libfaketime
 import pytest
 import requests
 
-from models import LEASE, Lane, Outcome
+from database import db, tick
+from models import LEASE, Attempt, Lane, Outcome
 from salesforce import State
 from tests.fleet import Browser, Fleet, fleet, until
 from tests.servers import PracticeOrg, free_port, practice_org
@@ -96,9 +97,6 @@ def test_who_waits_too_long_learns_who_is_at_it(
     browser = ships.browser()
     (record,) = ships.add_records(1, browser)
     with ships.app.app_context():
-        from database import db, tick  # noqa: PLC0415
-        from models import Attempt  # noqa: PLC0415
-
         db.session.add(
             Attempt(
                 application_id=record,
@@ -110,9 +108,10 @@ def test_who_waits_too_long_learns_who_is_at_it(
         )
         db.session.commit()
     before = asked(org)
-    assert "being refreshed by ada@orgdesk.example" in browser.click(
-        record, htmx=True
-    ).text
+    assert (
+        "being refreshed by ada@orgdesk.example"
+        in browser.click(record, htmx=True).text
+    )
     assert asked(org) == before
 
 
@@ -233,7 +232,7 @@ def test_no_token_is_lost_without_a_word_when_workers_are_killed(
             assert "is not simply sent again" in shown(browser, record)
         assert ships.lives(token) or state in SAYS_SO
     assert org.families_revoked == 0
-    for at, record in enumerate(records):
+    for record in records:
         lived = ships.lives(ships.secrets(record)[1])
         answer = browser.click(record, htmx=True)
         assert answer.status_code == (200 if lived else 204)
@@ -434,6 +433,4 @@ def test_a_clock_that_is_set_while_somebody_asks_changes_nothing(
         assert org.families_revoked == 0
 
 
-FAKETIME = (
-    Path(libfaketime.__file__).parent / "vendor/libfaketime/src/libfaketime.so.1"
-)
+FAKETIME = Path(libfaketime.__file__).parent / "vendor/libfaketime/src/libfaketime.so.1"
