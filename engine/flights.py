@@ -240,7 +240,8 @@ def _write_history(
     attempt.retry_after = trip.retry_after if trip else None
     attempt.duration = round(asked.seconds * MILLISECONDS)
     attempt.requests, attempt.secret_used = asked.requests, asked.secret
-    attempt.answer = result.response
+    if result.response is not None:
+        attempt.answer = application.without_secrets(result.response)
     attempt.access_token_after, attempt.refresh_token_after = application.fingerprints
     before, after = flight.before[1], attempt.refresh_token_after
     replaced = before is not None and after != before
@@ -259,7 +260,9 @@ def _write_history(
         return
     error = result if isinstance(result, SalesforceError) else None
     attempt.error_code = error.code if error else application.last_error_code
-    attempt.reason = str(error) if error else application.last_error
+    attempt.reason = (
+        application.without_secrets(str(error)) if error else application.last_error
+    )
     audit.record(
         Event.REFRESH_FAILED,
         application,

@@ -20,6 +20,7 @@ from salesforce import (
     State,
     TokenAnswer,
     origin_of,
+    redact,
 )
 from vault import Encrypted, Sealed, UnreadableSecret, fingerprint, seal
 
@@ -33,6 +34,11 @@ SESSION_TIMEOUTS = tuple(
     timedelta(minutes=minutes) for minutes in (15, 30, 60, 120, 240, 480, 720, 1_440)
 )
 """What the Session Settings of an org offer (Salesforce Help, "Session Settings")."""
+
+KEPT_SECRET = (
+    *("access_token", "refresh_token", "oauth_code"),
+    *("consumer_secret", "next_consumer_secret", "private_key"),
+)
 
 ANOTHERS = "The stored refresh token is not known to be of the user who logged in."
 MOVED = (
@@ -122,6 +128,13 @@ class Grant(OAuthClient):
         """Of access and refresh token: what tells one grant from the next."""
         return _fingerprint(self.access_token), _fingerprint(self.refresh_token)
 
+    def without_secrets(self, said: str) -> str:
+        """Return what an org said without what this record holds.
+
+        An org may send back what it was sent long ago.
+        """
+        return redact(said, {self.opened(column) or "" for column in KEPT_SECRET})
+
     def opened(self, column: str) -> str | None:
         """Return a secret's value, None where there is none or no key opens it."""
         return _value(getattr(self, column))
@@ -177,7 +190,7 @@ class Grant(OAuthClient):
         if is_another or answer.issued_at:
             self.issued_at = answer.issued_at or now()
         self._expect_expiry(answer.expires_in, is_another=is_another)
-        self.authorization_server_response = answer.response[:LONGEST_RESPONSE]
+        self._keep_response(answer.response)
         self.state, self.lane, self.lane_reason = State.CONNECTED, lane, reason
         self.failures, self.retry_at = 0, None
         self._note_error(unlisted, NO_SITE)
@@ -228,7 +241,7 @@ class Grant(OAuthClient):
         self._back_off(error)
         self._note_error(str(error), error.code, error.action, error.setup_page)
         if error.response is not None:
-            self.authorization_server_response = error.response[:LONGEST_RESPONSE]
+            self._keep_response(error.response)
 
     def doubt(self, settles_in: timedelta) -> None:
         """Note that the refresh token was sent, and that no answer came."""
@@ -294,6 +307,10 @@ class Grant(OAuthClient):
         self.failures += 1
         self.retry_at = now() + min(wait, LONGEST_BACK_OFF)
 
+    def _keep_response(self, response: str) -> None:
+        shown = self.without_secrets(response)
+        self.authorization_server_response = shown[:LONGEST_RESPONSE]
+
     def _note_error(
         self,
         sentence: str | None,
@@ -302,7 +319,7 @@ class Grant(OAuthClient):
         page: str | None = None,
     ) -> None:
         there = sentence is not None
-        self.last_error = sentence
+        self.last_error = self.without_secrets(sentence) if sentence else None
         self.last_error_code = code[:LONGEST_TEXT] if code and there else None
         self.last_error_at = now() if there else None
         self.last_error_action, self.last_error_page = action, page

@@ -60,7 +60,7 @@ class Relay:
         self._listener = socket.create_server(("127.0.0.1", self.port), backlog=0)
         for _ in range(3):
             line = socket.socket()
-            line.setblocking(False)
+            line.settimeout(0)
             line.connect_ex(("127.0.0.1", self.port))
             self._jam.append(line)
 

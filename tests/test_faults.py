@@ -64,6 +64,7 @@ class Server(socketserver.ThreadingTCPServer):
         self.asks_first = True
         self.listens = True
         self.hits = 0
+        """Token requests."""
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     def server_close(self) -> None:
@@ -78,10 +79,9 @@ class Server(socketserver.ThreadingTCPServer):
 class Handler(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         server = cast("Server", self.server)
-        server.hits += 1
         with suppress(OSError):
-            if server.asks_first:
-                read_request(self.request)
+            first = read_request(self.request) if server.asks_first else b"/token "
+            server.hits += b"/token " in first  # others ask about a token, or end one
             if callable(server.step):
                 server.step(self.request)
             else:
@@ -90,7 +90,8 @@ class Handler(socketserver.BaseRequestHandler):
                 self.request.recv(1)  # until the other side has gone
 
 
-def read_request(line: socket.socket) -> None:
+def read_request(line: socket.socket) -> bytes:
+    """Read all of it; return its first line."""
     data = b""
     while b"\r\n\r\n" not in data and (chunk := line.recv(65_536)):
         data += chunk
@@ -99,6 +100,7 @@ def read_request(line: socket.socket) -> None:
     left = int(found[1]) - len(body) if found else 0
     while left > 0 and (chunk := line.recv(65_536)):
         left -= len(chunk)
+    return head.partition(b"\r\n")[0]
 
 
 def reset(line: socket.socket) -> None:
