@@ -1,10 +1,11 @@
 """What is switched on at the org, and what has been seen there since its start."""
 
+import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
-from threading import Lock
+from threading import Condition
 from typing import Any
 
 from flask import current_app
@@ -36,6 +37,8 @@ class Fault(StrEnum):
     TOO_MANY_REQUESTS = "too_many_requests"
     OUTAGE = "outage"
     LOST_ANSWER = "lost_answer"
+    HOLD = "hold"
+    HOLD_BEFORE = "hold_before"
     NONSENSE = "nonsense"
     MISSING_FIELDS = "missing_fields"
     SPOILT = "spoilt"
@@ -64,6 +67,8 @@ WORDS = {
     Fault.TOO_MANY_REQUESTS: "Too many requests: 429 with Retry-After",
     Fault.OUTAGE: "Outage: 503 with a page of HTML",
     Fault.LOST_ANSWER: "Lost answer: does the work, then cuts the line",
+    Fault.HOLD: "Hold: does the work, answers when released",
+    Fault.HOLD_BEFORE: "Hold before: does the work and answers when released",
     Fault.NONSENSE: "Nonsense: 200 with a page of HTML",
     Fault.MISSING_FIELDS: "Missing fields: an access token and nothing else",
     Fault.SPOILT: "Spoilt: the answer without its access token",
@@ -71,9 +76,12 @@ WORDS = {
 }
 
 
+LONGEST_HOLD = 60
+"""Seconds."""
 TEN_YEARS = 10 * 365 * 24 * 60 * 60
 BOUNDS: dict[str, tuple[int, int]] = {
     "times": (0, 1_000_000),
+    "chance": (0, 100),
     "seconds": (0, 60),
     "approval_limit": (1, 1_000),
     "session_timeout": (1, 24 * 60 * 60),
@@ -84,36 +92,35 @@ BOUNDS: dict[str, tuple[int, int]] = {
 
 @dataclass(frozen=True)
 class Switches:
-    """How the org behaves; the fields are those of the switchboard's form.
-
-    `times` is for how many more token requests the fault stays on, 0 until it is
-    switched off. `seconds` is how long a slow answer takes. `consumer_secrets`
-    are those that are accepted, separated by commas: two while one is staged.
-    `pre_authorized` is the app's "Admin approved users are pre-authorized": without
-    it a flow without a login page needs an earlier login.
-    `run_as` is the user of the Client Credentials Flow, "none" for nobody, and
-    `login_host` makes this host one as login.salesforce.com, where it is refused.
-    `approval_limit` is how many approvals a user has: one more ends the oldest.
-    `session_timeout` is how many seconds the access tokens live that are given out
-    from now on. `org_clock` is how many seconds the org's clock is ahead.
-    """
+    """How the org behaves; the fields are those of the switchboard's form."""
 
     fault: Fault = Fault.NONE
     times: int = 0
+    """How many more token requests the fault is for; 0: all, until switched off."""
+    chance: int = 100
+    """How many percent of the token requests the fault meets, at random."""
     seconds: float = 3.0
+    """How long a slow answer takes."""
     retry_after: str = "30"
     error: str = ERRORS[0]
     rotation: bool = False
     wrong_org: bool = False
     consumer_secrets: str = CONSUMER_SECRET
+    """Those that are accepted, separated by commas: two while one is staged."""
     pre_authorized: bool = True
+    """Without it, a flow without a login page needs an earlier login."""
     run_as: str = "integration@practice.example"
+    """The username of the Client Credentials Flow; "none" for nobody."""
     login_host: bool = False
+    """This host is one as login.salesforce.com, without that flow."""
     approval_limit: int = 5
+    """How many approvals a user has; one more ends the oldest."""
     session_timeout: int = 7_200
+    """Seconds that those access tokens live that are given out from now on."""
     introspection: Introspection = Introspection.ALLOWED
     revocation: Revocation = Revocation.NORMAL
     org_clock: float = 0.0
+    """Seconds that the org's clock is ahead."""
 
     @classmethod
     def read(cls, form: Mapping[str, str]) -> "Switches":
@@ -139,12 +146,15 @@ class Switches:
 class Switchboard:
     """The switches, the log and the counters, for all threads of the org.
 
-    `waiting` is how many token requests have no answer yet, `families_revoked`
-    how many families of tokens ended because a used refresh token came again.
+    `waiting` is how many token requests have no answer yet, `held` how many of them
+    wait for a release, and `families_revoked` how many families of tokens ended
+    because a used refresh token came again.
     """
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = Condition()
+        self._releases = 0
+        self.held = 0
         self.switches = Switches()
         self.log = Log()
         self.waiting = 0
@@ -160,6 +170,25 @@ class Switchboard:
             self.waiting += waiting
             self.families_revoked += families_revoked
 
+    def begin(self) -> int:
+        """Count a token request that waits; return what `hold` wants to know of it."""
+        with self._lock:
+            self.waiting += 1
+            return self._releases
+
+    def hold(self, begun: int) -> None:
+        """Wait for the first release since the request began, a minute at most."""
+        with self._lock:
+            self.held += 1
+            self._lock.wait_for(lambda: self._releases > begun, LONGEST_HOLD)
+            self.held -= 1
+
+    def release(self) -> None:
+        """Let all go that wait just now."""
+        with self._lock:
+            self._releases += 1
+            self._lock.notify_all()
+
     def reset(self) -> None:
         """Forget what was seen."""
         self.log.clear()
@@ -170,6 +199,8 @@ class Switchboard:
         """Return the fault for the next token request."""
         with self._lock:
             fault, times = self.switches.fault, self.switches.times
+            if random.random() * 100 >= self.switches.chance:
+                return Fault.NONE
             if times:
                 self.switches = replace(
                     self.switches,

@@ -29,9 +29,8 @@ def note(response: Response) -> Response:
 
 @blueprint.post("/services/oauth2/token")
 def token() -> Response:
-    g.waiting = 1
-    board().count(waiting=g.waiting)
-    return _answer()
+    begun, g.waiting = board().begin(), 1
+    return _answer(begun)
 
 
 @blueprint.post("/services/oauth2/revoke")
@@ -115,35 +114,50 @@ def limits(version: str) -> Response:
     return jsonify(DailyApiRequests={"Max": 15_000, "Remaining": 14_998})
 
 
-def _answer() -> Response:
+def _answer(begun: int) -> Response:
     """Answer a token request, with the fault that is on."""
     fault = board().take_fault()
+    if instead := _instead(fault):
+        return instead
     if fault is Fault.SLOW:
         time.sleep(switches().seconds)
-    elif fault is Fault.TOO_MANY_REQUESTS:
+    elif fault is Fault.HOLD_BEFORE:
+        board().hold(begun)
+    response = _work()
+    if fault is Fault.HOLD:
+        db.session.remove()  # there are fewer connections than may be held
+        board().hold(begun)
+    g.answered = fault is not Fault.LOST_ANSWER
+    if response.status_code == 200:
+        fields = response.get_json()
+        if fault is Fault.MISSING_FIELDS:
+            kept = ("access_token", "token_type")
+            return jsonify({name: fields[name] for name in kept})
+        if fault is Fault.SPOILT:
+            del fields["access_token"]
+            return jsonify(fields)
+    return response
+
+
+def _instead(fault: Fault) -> Response | None:
+    """Return what is answered while no work is done."""
+    if fault is Fault.TOO_MANY_REQUESTS:
         headers = {"Retry-After": switches().retry_after}
         return Response("Too many requests", 429, headers)
-    elif fault is Fault.OUTAGE:
+    if fault is Fault.OUTAGE:
         return Response(HTML, 503, mimetype="text/html")
-    elif fault is Fault.NONSENSE:
+    if fault is Fault.NONSENSE:
         return Response(HTML, 200, mimetype="text/html")
-    elif fault is Fault.ERROR:
+    if fault is Fault.ERROR:
         error, _, description = switches().error.partition(": ")
         return refusal(error, description)
+    return None
+
+
+def _work() -> Response:
     if "scope" in request.form:
         return refusal("invalid_request", "scope parameter not supported")
     response: Response = server.create_token_response()
-    if fault is Fault.LOST_ANSWER:
-        g.answered = False
-    if fault is Fault.MISSING_FIELDS and response.status_code == 200:
-        answer = response.get_json()
-        response = jsonify(
-            access_token=answer["access_token"], token_type=answer["token_type"]
-        )
-    if fault is Fault.SPOILT and response.status_code == 200:
-        answer = response.get_json()
-        del answer["access_token"]
-        response = jsonify(answer)
     return response
 
 

@@ -35,6 +35,7 @@ def show() -> str:
     return render_template(
         "switchboard.html",
         on=switches(),
+        held=board().held,
         certificate=Certificate.current(),
         users=USERS,
         introspections=list(Introspection),
@@ -59,6 +60,13 @@ def revoke_all() -> AnyResponse:
     """As an admin does under Connected Apps OAuth Usage: every approval ends."""
     db.session.execute(db.update(Approval).values(revoked=True))
     db.session.commit()
+    return redirect(url_for(".show"), 303)
+
+
+@blueprint.post("/release")
+def release() -> AnyResponse:
+    """Let the token requests go that are held."""
+    board().release()
     return redirect(url_for(".show"), 303)
 
 
@@ -90,6 +98,7 @@ def state() -> Response:
     return jsonify(
         **asdict(the_board.switches),
         waiting=the_board.waiting,
+        held=the_board.held,
         families_revoked=the_board.families_revoked,
         live_approvals={
             user.username: len(Approval.all_of(user)) for user in USERS.values()

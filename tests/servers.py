@@ -47,6 +47,10 @@ class PracticeOrg:
         """Give the app another certificate; none where it is empty."""
         self._press("/certificate", certificate=certificate_pem)
 
+    def release(self) -> None:
+        """Let the token requests go that wait for it."""
+        self._press("/release")
+
     def reset(self) -> None:
         """Forget the requests; the next one is number 1."""
         self._press("/reset")
@@ -102,6 +106,11 @@ class PracticeOrg:
     def waiting(self) -> int:
         """How many token requests wait for an answer just now."""
         return int(self.state(after=LAST)["waiting"])
+
+    @property
+    def held(self) -> int:
+        """How many of them wait for a release, with their work done or not."""
+        return int(self.state(after=LAST)["held"])
 
     @property
     def families_revoked(self) -> int:

@@ -8,7 +8,7 @@ import re
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -147,6 +147,13 @@ def bearer(org: PracticeOrg, signed: str, **form: str) -> requests.Response:
 def refused(answer: requests.Response) -> str:
     assert answer.status_code == 400
     return "{error}: {error_description}".format_map(answer.json())
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_an_answer_has_salesforces_fields(org: PracticeOrg) -> None:
@@ -637,6 +644,85 @@ def test_revocation_can_fail(org: PracticeOrg) -> None:
     assert refused(revoke(org, token)) == GONE
 
 
+@pytest.mark.parametrize(("fault", "is_done"), [("hold", True), ("hold_before", False)])
+def test_an_answer_is_held_until_it_is_released(
+    org: PracticeOrg, fault: str, is_done: bool
+) -> None:
+    tokens = [exchange(org).json()["refresh_token"] for _ in range(3)]
+    org.reset()
+    org.switch(rotation=True, fault=fault, times=3)
+    with ThreadPoolExecutor(3) as pool:
+        held = [pool.submit(refresh, org, token) for token in tokens]
+        wait_until(lambda: org.held == 3)
+        assert org.waiting == 3
+        assert org.state()["fault"] == "none"
+        for token in tokens:
+            assert introspect(org, token)["active"] is not is_done
+        assert not any(each.done() for each in held)
+        assert org.token_requests == []
+        org.release()
+        assert all(each.result().json()["refresh_token"] for each in held)
+    assert (org.waiting, org.held) == (0, 0)
+    assert len(org.token_requests) == 3
+
+
+def test_more_can_be_held_than_the_database_has_lines(org: PracticeOrg) -> None:
+    org.switch(fault="hold")
+    with ThreadPoolExecutor(40) as pool:
+        held = [pool.submit(refresh, org, "unknown") for _ in range(40)]
+        wait_until(lambda: org.held == 40)
+        org.switch()
+        assert exchange(org).ok
+        org.release()
+        assert all(refused(each.result()) for each in held)
+
+
+def test_a_release_is_for_those_that_wait(org: PracticeOrg) -> None:
+    org.release()
+    org.switch(fault="hold_before")
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(refresh, org, "unknown")
+        wait_until(lambda: org.held == 1)
+        org.switch()
+        assert refused(refresh(org, "unknown"))
+        assert not held.done()
+        org.release()
+        assert refused(held.result())
+
+
+def test_a_fault_may_meet_a_share_of_the_requests(org: PracticeOrg) -> None:
+    def statuses(**faults: Any) -> list[int]:
+        org.switch(fault="outage", **faults)
+        return [refresh(org, "unknown").status_code for _ in range(60)]
+
+    assert set(statuses(chance=50)) == {400, 503}
+    assert statuses(chance=50, times=3).count(503) == 3
+    assert set(statuses(chance=0)) == {400}
+    assert set(statuses()) == {503}
+
+
+def test_what_the_switchboard_does_not_know_changes_nothing(org: PracticeOrg) -> None:
+    org.switch(rotation=True, chance=7)
+    for wrong in (
+        {"fault": "unheard-of"},
+        {"introspection": ""},
+        {"times": "many"},
+        {"retry_after": "later\r\n"},
+        {"retry_after": "später"},
+    ):
+        with pytest.raises(requests.HTTPError, match="400"):
+            org.switch(**wrong)
+    state = org.state()
+    assert (state["rotation"], state["chance"]) == (True, 7)
+    org.switch()
+    state = org.state()
+    assert (state["rotation"], state["chance"]) == (False, 100)
+    org.switch(chance=101, seconds=-1, session_timeout=10**9)
+    state = org.state()
+    assert (state["chance"], state["seconds"]) == (100, 0)
+    assert state["session_timeout"] == 86_400
+
+
 def test_the_certificate_survives_a_restart_and_comes_by_an_option(
     tmp_path: Path,
 ) -> None:
@@ -745,8 +831,7 @@ def test_the_log_counts_what_comes_at_the_same_time(org: PracticeOrg) -> None:
     org.switch(fault="slow", seconds=1)
     with ThreadPoolExecutor(20) as pool:
         asked = [pool.submit(refresh, org, f"unknown-{one}") for one in range(20)]
-        while org.waiting < 20:
-            time.sleep(0.02)
+        wait_until(lambda: org.waiting == 20)
         assert org.state()["log"] == []
         assert all(refused(answer.result()) for answer in asked)
     assert org.waiting == 0
