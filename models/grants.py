@@ -45,8 +45,8 @@ MOVED = (
     "The Salesforce Domain or the Client ID was changed: the stored token belongs to"
     " the ones before."
 )
+IN_DOUBT = "The refresh token was sent, no answer came, and it may be used up."
 RECORD_CHANGED = "<record changed>"
-OUTCOME_UNKNOWN = "<outcome unknown>"
 
 
 class ExpirySource(StrEnum):
@@ -270,7 +270,10 @@ class Grant(OAuthClient):
         if self.access_token is None:
             return
         why = self.refresh_token_problem if self.refresh_token_is_from_here else MOVED
-        self.state = State.LOGIN_REQUIRED if why else State.CONNECTED
+        if not why and self.doubt_settles_at and self.rotation:
+            self.state, why = State.OUTCOME_UNKNOWN, IN_DOUBT
+        else:
+            self.state = State.LOGIN_REQUIRED if why else State.CONNECTED
         self.introspection_refused_at = None
         self._note_error(why, RECORD_CHANGED)
 

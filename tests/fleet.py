@@ -292,16 +292,18 @@ class Browser:
             timeout=PATIENCE * 6,
         )
 
-    def click_all(self, records: list[int]) -> list[requests.Response]:
-        """Press the buttons of all these records at once."""
-        start = threading.Barrier(len(records))
+    def click_all(
+        self, records: list[int], *others: "Browser"
+    ) -> list[requests.Response]:
+        """Press the buttons of all these records at once, in turn with the others."""
+        start, browsers = threading.Barrier(len(records)), (self, *others)
 
-        def press(record: int) -> requests.Response:
+        def press(at: int) -> requests.Response:
             start.wait(PATIENCE)
-            return self.click(record, htmx=True)
+            return browsers[at % len(browsers)].click(records[at], htmx=True)
 
         with ThreadPoolExecutor(len(records)) as pool:
-            return list(pool.map(press, records))
+            return list(pool.map(press, range(len(records))))
 
 
 @contextmanager
