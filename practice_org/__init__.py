@@ -14,7 +14,8 @@ from flask import Flask, abort, request
 
 from practice_org import board, endpoints, log, oauth, pages, switchboard
 from practice_org.board import CONSUMER_SECRET
-from practice_org.models import PracticeClient, db, make_tables
+from practice_org.database import db, make_tables
+from practice_org.models import PracticeClient
 
 __all__ = ["CLIENT_ID", "CONSUMER_SECRET", "create_practice_org"]
 

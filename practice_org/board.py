@@ -75,7 +75,6 @@ WORDS = {
     Fault.ERROR: "The error chosen below",
 }
 
-
 LONGEST_HOLD = 60
 """Seconds."""
 TEN_YEARS = 10 * 365 * 24 * 60 * 60
@@ -108,7 +107,7 @@ class Switches:
     consumer_secrets: str = CONSUMER_SECRET
     """Those that are accepted, separated by commas: two while one is staged."""
     pre_authorized: bool = True
-    """Without it, a flow without a login page needs an earlier login."""
+    """Without it, an assertion takes an earlier login of its user."""
     run_as: str = "integration@practice.example"
     """The username of the Client Credentials Flow; "none" for nobody."""
     login_host: bool = False

@@ -6,8 +6,9 @@ import time
 from flask import Blueprint, Response, abort, g, jsonify, request
 
 from practice_org.board import Fault, Introspection, Revocation, board, switches
+from practice_org.database import db
 from practice_org.log import line_of
-from practice_org.models import Token, User, db
+from practice_org.models import Token, User
 from practice_org.oauth import identity_url, organization_id, refusal, server
 
 blueprint = Blueprint("endpoints", __name__)

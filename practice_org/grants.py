@@ -17,6 +17,7 @@ from flask import request
 from joserfc.jwk import RSAKey
 
 from practice_org.board import board, now, switches
+from practice_org.database import db
 from practice_org.models import (
     USERS,
     Approval,
@@ -25,7 +26,6 @@ from practice_org.models import (
     PracticeClient,
     Token,
     User,
-    db,
     new_code,
 )
 

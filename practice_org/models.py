@@ -4,37 +4,23 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hmac import compare_digest
-from typing import TYPE_CHECKING
 
 from authlib.oauth2.rfc6749 import AuthorizationCodeMixin, ClientMixin, TokenMixin
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
-from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import ForeignKey, delete, inspect, select, text, update
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
-from sqlalchemy.schema import CreateColumn
+from sqlalchemy import ForeignKey, delete, select, update
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from practice_org.board import now, switches
+from practice_org.database import Model, db
 
 LOGIN = "authorization_code"
 LEAST_BITS = 2_048
 SCOPES = ("api", "refresh_token", "id", "openid", "web", "full", "offline_access")
 CODE_LIFETIME = 15 * 60
 """Seconds, as at Salesforce."""
-
-
-class Base(DeclarativeBase):
-    pass
-
-
-db = SQLAlchemy(model_class=Base)
-
-if TYPE_CHECKING:
-    Model = Base
-else:
-    Model = db.Model
 
 
 @dataclass(frozen=True)
@@ -281,20 +267,6 @@ class Token(Model, TokenMixin):
             .values(revoked=True)
         )
         return bool(used.rowcount)  # type: ignore[attr-defined]
-
-
-def make_tables() -> None:
-    """Make them; those of an earlier version's file get the columns they lack."""
-    db.create_all()
-    for table in db.metadata.tables.values():
-        there = {
-            column["name"] for column in inspect(db.engine).get_columns(table.name)
-        }
-        for column in table.columns:
-            if column.name not in there:
-                words = CreateColumn(column).compile(db.engine)
-                db.session.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {words}"))
-    db.session.commit()
 
 
 def new_code() -> str:

@@ -12,6 +12,7 @@ from authlib.oauth2.rfc7662 import IntrospectionEndpoint
 from flask import Flask, Response, current_app, jsonify, request
 
 from practice_org.board import Introspection, now, switches
+from practice_org.database import db
 from practice_org.grants import (
     AUTH_METHODS,
     ClientCredentialsFlow,
@@ -27,7 +28,6 @@ from practice_org.models import (
     PracticeClient,
     Token,
     User,
-    db,
     new_access_token,
     new_refresh_token,
 )

@@ -23,7 +23,8 @@ from practice_org.board import (
     board,
     switches,
 )
-from practice_org.models import USERS, Approval, Certificate, db
+from practice_org.database import db
+from practice_org.models import USERS, Approval, Certificate
 
 blueprint = Blueprint("switchboard", __name__, url_prefix="/switchboard")
 

@@ -863,6 +863,15 @@ def test_the_log_keeps_its_newest_lines() -> None:
     assert log.after(LONGEST_LOG + 5) == log.after(10**9) == []
 
 
+def test_of_a_crowd_with_one_token_one_gets_the_next(org: PracticeOrg) -> None:
+    token, before = exchange(org).json()["refresh_token"], org.families_revoked
+    org.switch(rotation=True)
+    with ThreadPoolExecutor(30) as pool:
+        answers = list(pool.map(lambda _: refresh(org, token), range(30)))
+    assert sorted(seen.status_code for seen in answers) == [200] + [400] * 29
+    assert org.families_revoked == before + 1
+
+
 def test_families_that_reuse_ended_are_counted(org: PracticeOrg) -> None:
     token, before = exchange(org).json()["refresh_token"], org.families_revoked
     org.switch(rotation=True)
