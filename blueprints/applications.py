@@ -96,6 +96,8 @@ def _save(form: ApplicationForm, application: ExternalApplication) -> bool:
     db.session.commit()
     if form.rewritten:
         flash(f"The Salesforce Domain was read as {form.rewritten}.")
+    if form.generate_key_pair.data:
+        flash("A key pair was made. The app in the org now needs its certificate.")
     return True
 
 

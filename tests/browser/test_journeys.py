@@ -15,7 +15,7 @@ def new_record(page: Page, orgdesk: Running, name: str) -> str:
     page.get_by_label("Application Name").fill(name)
     page.get_by_label("Salesforce Domain").fill(orgdesk.org.address)
     page.get_by_label("Client ID").fill("3MVG9PracticeOrgConsumerKey")
-    page.get_by_label("Consumer Secret").fill("practice-consumer-secret")
+    page.get_by_label("Consumer Secret", exact=True).fill("practice-consumer-secret")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("heading", name=name, level=1)).to_be_visible()
     return page.url
@@ -217,7 +217,7 @@ def test_edit_keeps_the_secret_and_delete_names_the_record(
 ) -> None:
     new_record(page, orgdesk, "Before")
     page.get_by_role("link", name="Edit").click()
-    assert page.get_by_label("Consumer Secret").input_value() == ""
+    assert page.get_by_label("Consumer Secret", exact=True).input_value() == ""
     page.get_by_label("Application Name").fill("After")
     page.get_by_role("button", name="Save").click()
     log_in(page)
