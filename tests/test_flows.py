@@ -1,6 +1,7 @@
 """The flows of a record: what each takes in the form, key pairs, two secrets."""
 
 import re
+import threading
 from datetime import timedelta
 from secrets import token_hex
 from typing import Any
@@ -14,7 +15,7 @@ from sqlalchemy import select
 
 import vault
 from database import db
-from models import AuditEvent, ExternalApplication, Flow
+from models import AuditEvent, ExternalApplication, Flow, Role, Secret
 from salesforce import check_pair, describe_certificate
 from tests.conftest import (
     ADMIN,
@@ -22,6 +23,7 @@ from tests.conftest import (
     SECRET,
     StrictClient,
     add_application,
+    browser_of,
     load,
 )
 from tests.test_key_pairs import HOUR, NO_KEYS, SCRAPS, certificate, pem, rsa_key
@@ -446,3 +448,169 @@ def test_one_field_of_nonsense_in_a_good_form(
 ) -> None:
     form = JWT | {"application_name": token_hex(8), field: typed}
     assert create(client, safe(form)).status_code in {303, 422}
+
+
+def test_the_page_shows_the_connection(app: Flask, client: StrictClient) -> None:
+    add_application(app, **SIGNED)
+    page = client.get("/applications/1").text
+    for label, shown in (("Flow", "JWT bearer"), ("Username", "ada@acme.com"),
+                         ("Audience", "https://acme.my.salesforce.com")):  # fmt: skip
+        assert f"<dt>{label}</dt><dd>{shown}</dd>" in page
+    assert "Reveal Private Key" in page
+    facts = describe_certificate(CERTIFICATE)
+    assert "CN=a test" in page
+    assert facts.fingerprint in page
+    assert f'ends on <time datetime="{facts.not_after.date()}' in page
+    assert "soon" not in page
+
+
+@pytest.mark.parametrize(
+    ("days", "said"), [(-1, "ended <time"), (29, ", soon"), (31, "ends on")]
+)
+def test_a_certificate_that_ends_is_warned_of(
+    app: Flask, client: StrictClient, days: int, said: str
+) -> None:
+    start, end = timedelta(days=-9), timedelta(days=days)
+    add_application(app, **SIGNED | {"certificate": certificate(rsa_key(), start, end)})
+    page = client.get("/applications/1").text
+    assert said in page
+    assert (", soon" in page) == (days == 29)
+
+
+def test_a_certificate_that_cannot_be_read_is_said_to_be_so(
+    app: Flask, client: StrictClient
+) -> None:
+    add_application(app, **SIGNED | {"certificate": "nonsense"})
+    assert "<strong>unreadable</strong>" in client.get("/applications/1").text
+
+
+def test_a_certificate_can_be_downloaded_by_an_operator(app: Flask) -> None:
+    add_application(app, **SIGNED)
+    operator = browser_of(app, "operator@orgdesk.example", Role.OPERATOR)
+    path = "/applications/1/certificate"
+    assert f'href="{path}"' in operator.get("/applications/1").text
+    answer = operator.get(path)
+    assert answer.text == CERTIFICATE
+    assert answer.headers["Content-Type"] == "application/x-pem-file"
+    assert answer.headers["Cache-Control"] == "no-store"
+    disposition = answer.headers["Content-Disposition"]
+    assert disposition == 'attachment; filename="external-application-1.crt"'
+    viewer = browser_of(app, "viewer@orgdesk.example", Role.VIEWER)
+    assert path not in viewer.get("/applications/1").text
+
+
+def test_without_a_certificate_there_is_none_to_download(
+    app: Flask, client: StrictClient
+) -> None:
+    add_application(app)
+    page = client.get("/applications/1/certificate")
+    assert page.status_code == 404
+    assert "no certificate" in page.text
+    assert "/certificate" not in client.get("/applications/1").text
+
+
+def two_secrets(app: Flask, used: Secret | None) -> None:
+    add_application(app, next_consumer_secret="next-secret")
+    with app.app_context():
+        db.session.get_one(ExternalApplication, 1).secret_used = used
+        db.session.commit()
+
+
+CHANGE = "/applications/1/consumer-secret"
+
+
+@pytest.mark.parametrize("used", [None, *Secret])
+def test_the_page_says_which_secret_worked_last(
+    app: Flask, client: StrictClient, used: Secret | None
+) -> None:
+    two_secrets(app, used)
+    current, _, coming = client.get("/applications/1").text.partition("<dt>Next Cons")
+    assert ("worked last" in current) == (used is Secret.CURRENT)
+    assert ("worked last" in coming) == (used is Secret.NEXT)
+    assert ('value="promote"' in coming) == (used is Secret.NEXT)
+    assert 'value="drop"' in coming
+    operator = browser_of(app, "operator@orgdesk.example", Role.OPERATOR)
+    assert CHANGE not in operator.get("/applications/1").text
+
+
+@pytest.mark.parametrize("htmx", [True, False])
+def test_a_secret_is_promoted(app: Flask, client: StrictClient, *, htmx: bool) -> None:
+    two_secrets(app, Secret.NEXT)
+    answer = client.submit(CHANGE, htmx=htmx, act="promote")
+    assert answer.status_code == (200 if htmx else 303)
+    page = answer if htmx else client.get(answer.location)
+    assert "worked last" in page.text
+    assert "Next Consumer Secret" not in page.text
+    assert reveal(app, "consumer_secret") == "next-secret"
+    assert reveal(app, "next_consumer_secret") is None
+    assert last_event(app).event == "secret_promoted"
+    assert last_event(app).subject == "Acme"
+
+
+@pytest.mark.parametrize("used", [None, *Secret])
+def test_a_next_secret_is_dropped(
+    app: Flask, client: StrictClient, used: Secret | None
+) -> None:
+    two_secrets(app, used)
+    assert client.submit(CHANGE, act="drop").status_code == 303
+    assert reveal(app, "consumer_secret") == SECRET
+    assert reveal(app, "next_consumer_secret") is None
+    assert load(app, 1).secret_used == (used if used is Secret.CURRENT else None)
+    assert "Next Consumer Secret" in last_event(app).detail
+
+
+@pytest.mark.parametrize("htmx", [True, False])
+@pytest.mark.parametrize("act", ["promote", "drop"])
+def test_who_comes_second_is_told_so(
+    app: Flask, client: StrictClient, act: str, *, htmx: bool
+) -> None:
+    two_secrets(app, Secret.NEXT)
+    client.submit(CHANGE, act="promote")
+    event = last_event(app).id
+    answer = client.submit(CHANGE, htmx=htmx, act=act)
+    page = answer if htmx else client.get(answer.location)
+    assert page.status_code == 200
+    assert "There is no Next Consumer Secret any more" in page.text
+    assert reveal(app, "consumer_secret") == "next-secret"
+    assert last_event(app).id == event
+
+
+def test_two_who_promote_at_once_promote_once(app: Flask) -> None:
+    two_secrets(app, Secret.NEXT)
+    start = threading.Barrier(2)
+    pages: list[str] = []
+
+    def promote() -> None:
+        client = browser_of(app)
+        form = {"csrf_token": client.csrf(), "act": "promote"}
+        start.wait()
+        answer = client.post(CHANGE, data=form, headers={"HX-Request": "true"})
+        pages.append(answer.text)
+
+    threads = [threading.Thread(target=promote) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted("any more" in page for page in pages) == [False, True]
+    assert reveal(app, "consumer_secret") == "next-secret"
+    with app.app_context():
+        promoted = select(AuditEvent).where(AuditEvent.event == "secret_promoted")
+        assert len(db.session.scalars(promoted).all()) == 1
+
+
+def test_a_secret_that_may_work_still_is_not_promoted(
+    app: Flask, client: StrictClient
+) -> None:
+    two_secrets(app, None)
+    client.submit(CHANGE, act="promote")
+    assert reveal(app, "consumer_secret") == SECRET
+
+
+@pytest.mark.parametrize("act", ["", "reveal", "\x00"])
+def test_nothing_else_is_done_to_a_secret(
+    app: Flask, client: StrictClient, act: str
+) -> None:
+    assert client.submit(CHANGE, act="drop").status_code == 404
+    add_application(app)
+    assert client.submit(CHANGE, act=act).status_code == 400
