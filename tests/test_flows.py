@@ -459,7 +459,7 @@ def test_the_page_shows_the_connection(app: Flask, client: StrictClient) -> None
     assert "Reveal Private Key" in page
     facts = describe_certificate(CERTIFICATE)
     assert "CN=a test" in page
-    assert facts.fingerprint in page
+    assert facts.fingerprint in page.replace("<wbr>", "")
     assert f'ends on <time datetime="{facts.not_after.date()}' in page
     assert "soon" not in page
 
