@@ -299,3 +299,18 @@ def test_a_slow_org_gets_one_request_and_the_button_keeps_the_focus(
     expect(page.locator("form.htmx-request")).to_have_count(0)
     expect(button).to_be_focused()
     assert len(orgdesk.org.token_requests) == asked + 1
+
+
+def test_the_fields_of_another_flow_are_hidden_unless_one_is_wrong(
+    page: Page, orgdesk: Running
+) -> None:
+    page.goto("/applications/new")
+    username = page.get_by_label("Username")
+    expect(username).to_be_hidden()
+    page.get_by_label("JWT bearer").check()
+    username.fill("ada")
+    page.get_by_label("Client credentials").check()
+    expect(username).to_be_hidden()
+    page.get_by_role("button", name="Save").click()
+    expect(username).to_have_value("ada")
+    expect(username).to_be_visible()
