@@ -45,16 +45,27 @@ def leave_for(url: str) -> Response:
 
 
 def show_panel(
-    application: ExternalApplication, result: engine.Result | None = None
+    application: ExternalApplication,
+    result: engine.Result | None = None,
+    *,
+    sentence: str = "",
 ) -> Response:
-    """Answer with the record's panel: alone to htmx, on its page to a browser."""
+    """Answer with the record's panel: alone to htmx, on its page to a browser.
+
+    The `sentence` says why what was asked for was not done.
+    """
     if not asked_by_htmx():
+        if sentence:
+            flash(sentence, "error")
         if result and result.busy:
             flash(result.reason, "error")
         return redirect(
             url_for("applications.show", application_id=application.id), SEE_OTHER
         )
-    context = panel_context(application) | {"result": result}
+    context = panel_context(application) | {
+        "result": result,
+        "sentence": sentence,
+    }
     return make_response(render_template("applications/_panel.html", **context))
 
 

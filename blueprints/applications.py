@@ -1,7 +1,16 @@
-"""External Applications: list, create, show, edit, delete."""
+"""External Applications: list, create, show, edit, delete; their certificates."""
 
-from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask import (
+    Blueprint,
+    flash,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
 from sqlalchemy.exc import IntegrityError
+from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
 import audit
@@ -62,6 +71,21 @@ def edit(application_id: int) -> View:
     return page, _status(form)
 
 
+@blueprint.get("/applications/<id:application_id>/certificate")
+@needs(Role.OPERATOR)
+def certificate(application_id: int) -> Response:
+    application = load_application(application_id)
+    if not application.certificate:
+        raise NotFound("This record has no certificate.")
+    response = make_response(application.certificate)
+    response.mimetype = "application/x-pem-file"
+    response.headers["Content-Disposition"] = (
+        f'attachment; filename="external-application-{application_id}.crt"'
+    )
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
 @blueprint.get("/applications/<id:application_id>/delete")
 def confirm_delete(application_id: int) -> View:
     application = load_application(application_id)
@@ -96,6 +120,8 @@ def _save(form: ApplicationForm, application: ExternalApplication) -> bool:
     db.session.commit()
     if form.rewritten:
         flash(f"The Salesforce Domain was read as {form.rewritten}.")
+    if form.generate_key_pair.data:
+        flash("A key pair was made. The app in the org now needs its certificate.")
     return True
 
 

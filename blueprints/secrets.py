@@ -1,17 +1,24 @@
 """Secrets of a record: revealed, copied or exported, once, to an admin who asks.
 
 The audit row is there before the secret leaves, or the secret does not leave.
+And the two consumer secrets: the next one takes its place, or goes.
 """
 
 from flask import Blueprint, make_response, render_template, request
-from werkzeug.exceptions import BadRequest, Conflict
+from werkzeug.exceptions import BadRequest, Conflict, NotFound
 from werkzeug.wrappers import Response
 
 import audit
 from database import db
 from guard import fresh
-from models import Event
-from responses import asked_by_htmx, load_application, panel_context
+from models import Event, ExternalApplication
+from responses import (
+    NOT_THERE,
+    asked_by_htmx,
+    load_application,
+    panel_context,
+    show_panel,
+)
 from vault import UnreadableSecret
 
 blueprint = Blueprint(
@@ -34,6 +41,42 @@ def show(application_id: int) -> str:
     region = "applications/_panel.html" if asked_by_htmx() else "applications/show.html"
     revealed = {"field": field, "value": value, "to_copy": act == "copy"}
     return render_template(region, revealed=revealed, **panel_context(application))
+
+
+@blueprint.post("/consumer-secret")
+def change(application_id: int) -> Response:
+    """Promote or drop the next consumer secret, where nobody was faster."""
+    change = CHANGES.get(request.form.get("act", ""))
+    if change is None:
+        raise BadRequest("A secret can be promoted or dropped.")
+    application = ExternalApplication.locked(application_id)
+    if application is None:
+        raise NotFound(NOT_THERE)
+    sentence = change(application)
+    db.session.commit()
+    return show_panel(application, sentence=sentence)
+
+
+def _promote(application: ExternalApplication) -> str:
+    if not application.can_promote:
+        return (
+            "There is no Next Consumer Secret any more that the org took in place of"
+            " the current one."
+        )
+    application.promote_secret()
+    audit.record(Event.SECRET_PROMOTED, application)
+    return ""
+
+
+def _drop(application: ExternalApplication) -> str:
+    if not application.drop_next_secret():
+        return "There is no Next Consumer Secret any more."
+    label = application.SECRETS["next_consumer_secret"]
+    audit.record(Event.RECORD_EDITED, application, fields=[label])
+    return ""
+
+
+CHANGES = {"promote": _promote, "drop": _drop}
 
 
 @blueprint.post("/export")

@@ -195,8 +195,8 @@ class ExternalApplication(Grant, Model):
 
         A grant belongs to one app at one host: where either changes, the
         refresh token is not sent there, and the next token takes a login. Where
-        the flow changes, all that is stored stays; a private key and its
-        certificate come together.
+        the flow changes, all that is stored stays. A new private key does away
+        with the certificate of the one before.
         """
         before = (self.salesforce_domain, self.client_id)
         self.application_name = application_name
@@ -214,7 +214,9 @@ class ExternalApplication(Grant, Model):
             self.next_consumer_secret = seal(next_consumer_secret)
             self.secret_used = None
         if private_key:
-            self.private_key, self.certificate = seal(private_key), certificate
+            self.private_key, self.certificate = seal(private_key), None
+        if certificate:
+            self.certificate = certificate
         self.changed_at = now()
         if self.app != before:
             self.note_the_move()

@@ -1,17 +1,27 @@
 """The OAuth client of a record: the app in the org, and how it asks for tokens."""
 
+from datetime import timedelta
 from enum import StrEnum
 
 from sqlalchemy import Enum, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from salesforce import SalesforceDomain, parse_domain
+from database import now
+from salesforce import (
+    CertificateFacts,
+    KeyPairError,
+    SalesforceDomain,
+    describe_certificate,
+    parse_domain,
+)
 from vault import Encrypted, Sealed
 
 LONGEST_TEXT = 255
 LONGEST_WORD = 32
 DEFAULT_SESSION_TIMEOUT = 120
 """Minutes: what Salesforce's orgs have unless an admin chose otherwise."""
+ENDS_SOON = timedelta(days=30)
+"""How long before its end a certificate is to be replaced."""
 
 
 class Flow(StrEnum):
@@ -87,6 +97,22 @@ class OAuthClient:
         return self.audience or self.domain.issuer
 
     @property
+    def certificate_facts(self) -> CertificateFacts | None:
+        """What the certificate says of itself, None where there is none to read."""
+        try:
+            return describe_certificate(self.certificate) if self.certificate else None
+        except KeyPairError:
+            return None
+
+    @property
+    def certificate_ends(self) -> str | None:
+        """`past` or `soon`, where that is so."""
+        facts = self.certificate_facts
+        if facts is None or facts.not_after > now() + ENDS_SOON:
+            return None
+        return "soon" if facts.not_after > now() else "past"
+
+    @property
     def can_promote(self) -> bool:
         """Whether the org took the next secret and refused the current one."""
         return self.next_consumer_secret is not None and self.secret_used is Secret.NEXT
@@ -98,3 +124,12 @@ class OAuthClient:
             None,
         )
         self.secret_used = Secret.CURRENT
+
+    def drop_next_secret(self) -> bool:
+        """Keep no next consumer secret; False where there is none already."""
+        if self.next_consumer_secret is None:
+            return False
+        self.next_consumer_secret = None
+        if self.secret_used is Secret.NEXT:
+            self.secret_used = None
+        return True

@@ -69,6 +69,19 @@ SALESFORCE_HOSTS = (
 )
 """Hosts that only Salesforce serves (the list of sfdx-core, and sites)."""
 
+MY_DOMAINS = (
+    ".my.salesforce.com",
+    ".my.salesforce.mil",
+    ".my.sfcrmproducts.cn",
+    ".cloudforce.com",
+)
+"""Hosts that belong to one org, whose users and apps they know."""
+
+SANDBOX = re.compile(r"[a-z0-9-]+--([a-z0-9]+)(\.sandbox|\.cs\d+)?\.my\..+")
+TEST_HOSTS = re.compile(r"test\.|cs\d+\.|.+\.(sandbox|scratch)\.my\.")
+"""Hosts whose users log in at test.salesforce.com, if not at the host itself."""
+LOGIN, TEST = "https://login.salesforce.com", "https://test.salesforce.com"
+
 
 class DomainError(ValueError):
     """What was typed is no Salesforce Domain; the message says why."""
@@ -106,6 +119,29 @@ class SalesforceDomain:
             return "loopback"
         ours = self.host.endswith(SALESFORCE_HOSTS)
         return "salesforce" if ours else self.host
+
+    @property
+    def serves_client_credentials(self) -> bool:
+        """Whether it may grant client credentials: of Salesforce's, a My Domain does.
+
+        Login, instance and site hosts cannot know whose app it is.
+        """
+        return self.kin != "salesforce" or self.host.endswith(MY_DOMAINS)
+
+    @property
+    def sandbox(self) -> str | None:
+        """The sandbox's name, with which the names of its users end."""
+        found = SANDBOX.fullmatch(self.host) if self.kin == "salesforce" else None
+        return found[1] if found else None
+
+    @property
+    def audiences(self) -> tuple[str, ...]:
+        """Whom an assertion for this org may be meant for, the likeliest first."""
+        general: tuple[str, ...] = (LOGIN, TEST)
+        if self.kin == "salesforce":
+            is_test = self.sandbox or TEST_HOSTS.match(self.host)
+            general = (TEST,) if is_test else (LOGIN,)
+        return tuple(dict.fromkeys((self.issuer, *general)))
 
     @property
     def origin(self) -> str:

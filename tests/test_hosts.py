@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from urllib3.util import parse_url
 
 from salesforce.hosts import (
+    LOGIN,
+    TEST,
     DomainError,
     SalesforceDomain,
     is_loopback,
@@ -361,3 +363,65 @@ def test_any_text_is_an_address_or_refused(text: str) -> None:
     except DomainError:
         return
     assert urlsplit(text).hostname
+
+
+@pytest.mark.parametrize(
+    ("typed", "serves"),
+    [
+        ("acme.my.salesforce.com", True),
+        ("acme--uat.sandbox.my.salesforce.com", True),
+        ("acme.my.salesforce.mil", True),
+        ("acme.cloudforce.com", True),
+        ("acme.lightning.force.com", True),
+        ("http://127.0.0.1:8001", True),
+        ("sso.example.com", True),
+        ("my.salesforce.com.example.com", True),
+        ("login.salesforce.com", False),
+        ("test.salesforce.com", False),
+        ("na1.salesforce.com", False),
+        ("cs5.salesforce.com", False),
+        ("acme.my.site.com/partners", False),
+        ("acme.force.com", False),
+    ],
+)
+def test_client_credentials_take_a_my_domain(typed: str, *, serves: bool) -> None:
+    assert parse_domain(typed).serves_client_credentials is serves
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("acme--uat.sandbox.my.salesforce.com", "uat"),
+        ("acme--uat.sandbox.lightning.force.com", "uat"),
+        ("acme-eu--uat2.my.salesforce.com", "uat2"),
+        ("acme--uat.cs5.my.salesforce.com", "uat"),
+        ("acme--uat.sandbox.my.site.com/partners", "uat"),
+        ("acme.my.salesforce.com", None),
+        ("acme-dev-ed.develop.my.salesforce.com", None),
+        ("test.salesforce.com", None),
+        ("acme--uat.sandbox.my.example.com", None),
+    ],
+)
+def test_a_sandbox_has_a_name(typed: str, name: str | None) -> None:
+    assert parse_domain(typed).sandbox == name
+
+
+@pytest.mark.parametrize(
+    ("typed", "audiences"),
+    [
+        ("acme.my.salesforce.com", ["https://acme.my.salesforce.com", LOGIN]),
+        ("login.salesforce.com", [LOGIN]),
+        ("na1.salesforce.com", ["https://na1.salesforce.com", LOGIN]),
+        ("test.salesforce.com", [TEST]),
+        ("cs5.salesforce.com", ["https://cs5.salesforce.com", TEST]),
+        ("a--b.sandbox.my.salesforce.com",
+         ["https://a--b.sandbox.my.salesforce.com", TEST]),
+        ("a--b.my.salesforce.com", ["https://a--b.my.salesforce.com", TEST]),
+        ("a.scratch.my.salesforce.com", ["https://a.scratch.my.salesforce.com", TEST]),
+        ("acme.my.site.com/x", ["https://acme.my.site.com/x", LOGIN]),
+        ("http://127.0.0.1:8001", ["http://127.0.0.1:8001", LOGIN, TEST]),
+        ("test.example.com", ["https://test.example.com", LOGIN, TEST]),
+    ],
+)  # fmt: skip
+def test_the_audiences_of_an_org(typed: str, audiences: list[str]) -> None:
+    assert list(parse_domain(typed).audiences) == audiences

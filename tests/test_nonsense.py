@@ -13,7 +13,9 @@ from tests.conftest import StrictClient, add_application
 
 FIELDS = [
     "application_name", "salesforce_domain", "client_id", "consumer_secret",
-    "callback_url", "requested_scopes", "prompt_login", "changed_at",
+    "callback_url", "requested_scopes", "prompt_login", "changed_at", "flow",
+    "next_consumer_secret", "username", "confirmed_username", "audience",
+    "generate_key_pair", "private_key", "certificate", "session_timeout",
 ]  # fmt: skip
 WORDS = st.one_of(
     st.text(max_size=300),

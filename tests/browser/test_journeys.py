@@ -15,7 +15,7 @@ def new_record(page: Page, orgdesk: Running, name: str) -> str:
     page.get_by_label("Application Name").fill(name)
     page.get_by_label("Salesforce Domain").fill(orgdesk.org.address)
     page.get_by_label("Client ID").fill("3MVG9PracticeOrgConsumerKey")
-    page.get_by_label("Consumer Secret").fill("practice-consumer-secret")
+    page.get_by_label("Consumer Secret", exact=True).fill("practice-consumer-secret")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("heading", name=name, level=1)).to_be_visible()
     return page.url
@@ -217,7 +217,7 @@ def test_edit_keeps_the_secret_and_delete_names_the_record(
 ) -> None:
     new_record(page, orgdesk, "Before")
     page.get_by_role("link", name="Edit").click()
-    assert page.get_by_label("Consumer Secret").input_value() == ""
+    assert page.get_by_label("Consumer Secret", exact=True).input_value() == ""
     page.get_by_label("Application Name").fill("After")
     page.get_by_role("button", name="Save").click()
     log_in(page)
@@ -299,3 +299,18 @@ def test_a_slow_org_gets_one_request_and_the_button_keeps_the_focus(
     expect(page.locator("form.htmx-request")).to_have_count(0)
     expect(button).to_be_focused()
     assert len(orgdesk.org.token_requests) == asked + 1
+
+
+def test_the_fields_of_another_flow_are_hidden_unless_one_is_wrong(
+    page: Page, orgdesk: Running
+) -> None:
+    page.goto("/applications/new")
+    username = page.get_by_label("Username")
+    expect(username).to_be_hidden()
+    page.get_by_label("JWT bearer").check()
+    username.fill("ada")
+    page.get_by_label("Client credentials").check()
+    expect(username).to_be_hidden()
+    page.get_by_role("button", name="Save").click()
+    expect(username).to_have_value("ada")
+    expect(username).to_be_visible()
