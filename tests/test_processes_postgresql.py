@@ -13,7 +13,7 @@ from models import LEASE, Lane, Outcome
 from salesforce import State
 from tests.fleet import Fleet, fleet, until
 from tests.servers import PracticeOrg, free_port, practice_org
-from tests.test_processes import AT_ONCE, Stage, asked, is_settled
+from tests.test_processes import AT_ONCE, Stage, asked, is_settled, switch
 
 ROUNDS = 5
 """Times two databases: ten at each stage."""
@@ -52,7 +52,7 @@ NUMBERS = count(1)
 
 @pytest.fixture
 def ships(tmp_path: Path, org: PracticeOrg, uri: str) -> Iterator[Fleet]:
-    org.switch(approval_limit=1_000)
+    switch(org)
     address = uri.replace("postgresql://", "postgresql+psycopg://")
     with fleet(tmp_path, org, address) as made:
         yield made
@@ -66,7 +66,7 @@ def test_fifty_clicks_on_two_instances_are_one_request(
     browsers = [ships.browser(0), ships.browser(1)]
     (record,) = ships.add_records(1, browsers[0])
     before = asked(org)
-    org.switch(rotation=True, fault="slow", seconds=0.5)
+    switch(org, rotation=True, fault="slow", seconds=0.5)
     answers = browsers[0].click_all([record] * AT_ONCE, browsers[1])
     assert asked(org) == before + 1
     assert [answer.status_code for answer in answers] == [200] * AT_ONCE
@@ -117,7 +117,7 @@ def test_no_token_is_lost_without_a_word_when_workers_are_killed(
     stage = ServerStage(ships, browser)
     stage.uri = uri
     records = ships.add_records(ROUNDS * len(STAGES), browser)
-    org.switch(rotation=True)
+    switch(org, rotation=True)
     for record in records[::2]:
         browser.click(record)
     for at, record in enumerate(records):
