@@ -44,8 +44,9 @@ def get_token(
 
     Raises `RecordGone`.
     """
-    if browser is None and application.backs_off:
-        return _backing_off(application)
+    lane = choose(application).lane
+    if browser is None and lane is not Lane.BROWSER and application.backs_off:
+        return _backing_off(application, lane)
     result = None if log_in else _fly(application.id, insist=insist)
     if result is not None and not result.login_needed:
         return result
@@ -121,10 +122,10 @@ def _busy(application_id: int, attempt_id: int) -> Result:
     )
 
 
-def _backing_off(application: ExternalApplication) -> Result:
+def _backing_off(application: ExternalApplication, lane: Lane) -> Result:
     assert application.retry_at is not None
     return Result(
-        choose(application).lane,
+        lane,
         application.state,
         f"Not tried again before {application.retry_at:%Y-%m-%d %H:%M:%S} UTC:"
         f" {application.last_error or 'the last try failed.'}",

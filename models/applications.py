@@ -218,6 +218,7 @@ class ExternalApplication(Grant, Model):
         if certificate:
             self.certificate = certificate
         self.changed_at = now()
+        self.try_at_once()
         if self.app != before:
             self.note_the_move()
 

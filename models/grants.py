@@ -155,6 +155,10 @@ class Grant(OAuthClient):
         wait = self.retry_at - now() if self.retry_at else timedelta()
         return timedelta() < wait <= LONGEST_BACK_OFF
 
+    def try_at_once(self) -> None:
+        """Forget about backing off: the record was changed, or somebody logged in."""
+        self.failures, self.retry_at = 0, None
+
     def receive_code(self, code: str) -> None:
         """Keep an authorization code that is about to be exchanged."""
         self.oauth_code, self.oauth_code_received_at = seal(code), now()
@@ -192,7 +196,7 @@ class Grant(OAuthClient):
         self._expect_expiry(answer.expires_in, is_another=is_another)
         self._keep_response(answer.response)
         self.state, self.lane, self.lane_reason = State.CONNECTED, lane, reason
-        self.failures, self.retry_at = 0, None
+        self.try_at_once()
         self._note_error(unlisted, NO_SITE)
         return True
 
@@ -238,7 +242,8 @@ class Grant(OAuthClient):
             if error.state is State.LOGIN_REQUIRED:
                 self.refresh_token_problem = str(error)
                 self.doubt_settles_at = None
-        self._back_off(error)
+        if lane is not Lane.BROWSER:
+            self._back_off(error)
         self._note_error(str(error), error.code, error.action, error.setup_page)
         if error.response is not None:
             self._keep_response(error.response)
@@ -301,13 +306,17 @@ class Grant(OAuthClient):
             self.expire(now() + lifetime, source)
 
     def _back_off(self, error: SalesforceError) -> None:
-        if not error.is_transient:
-            self.failures, self.retry_at = 0, None
-            return
-        wait = FIRST_BACK_OFF * 2 ** min(self.failures, MOST_DOUBLINGS)
-        asked = error.trip.retry_after if error.trip else None
-        wait = max(wait, timedelta(seconds=asked or 0))
-        self.failures += 1
+        """Say when it may be tried again by itself.
+
+        What may pass is tried ever more rarely; what somebody has to mend first,
+        as rarely as can be.
+        """
+        wait = LONGEST_BACK_OFF
+        if error.is_transient:
+            asked = error.trip.retry_after if error.trip else None
+            wait = FIRST_BACK_OFF * 2 ** min(self.failures, MOST_DOUBLINGS)
+            wait = max(wait, timedelta(seconds=asked or 0))
+        self.failures = self.failures + 1 if error.is_transient else 0
         self.retry_at = now() + min(wait, LONGEST_BACK_OFF)
 
     def _keep_response(self, response: str) -> None:

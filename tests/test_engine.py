@@ -34,6 +34,7 @@ from tests.test_authorizations import (
     change,
     come_back,
     connect,
+    edit,
     meanwhile,
     secrets_of,
 )
@@ -445,6 +446,20 @@ def test_what_nobody_asked_for_backs_off_after_a_failure_that_may_pass(
     assert len(org.token_requests) == asked
     click(client)  # a person may
     assert load(app, 1).retry_at is None
+    assert by_itself(app).stored
+
+
+@pytest.mark.usefixtures("by_credentials")
+def test_what_somebody_has_to_mend_is_left_alone_until_somebody_has(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    org.switch(run_as="none")
+    assert by_itself(app).state is State.MISCONFIGURED
+    asked = len(org.token_requests)
+    assert not by_itself(app).stored
+    assert len(org.token_requests) == asked
+    org.switch()
+    edit(app, client, flow=Flow.CLIENT_CREDENTIALS)
     assert by_itself(app).stored
 
 
