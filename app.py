@@ -33,9 +33,11 @@ import sign_in
 import throttle
 import users
 import vault
+import wording
 from blueprints import (
     account,
     applications,
+    attempts,
     authorizations,
     invitations,
     secrets,
@@ -114,8 +116,8 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.cli.add_command(audit.commands)
     app.cli.add_command(users.commands)
     for resource in (
-        *(account, applications, audit_trail, authorizations, invitations, secrets),
-        *(sites, user_pages),
+        *(account, applications, attempts, audit_trail, authorizations, invitations),
+        *(secrets, sites, user_pages),
     ):
         app.register_blueprint(resource.blueprint)
     guard.mark_pages_of_others(app)
@@ -128,6 +130,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         app.register_error_handler(gone, _gone)
     app.register_error_handler(SQLAlchemyError, _database_failed)
     headers.init_app(app)
+    wording.init_app(app)
     return app
 
 

@@ -14,6 +14,7 @@ from werkzeug.wrappers import Response
 
 import engine
 from database import db
+from history import get_page
 from models import ExternalApplication, site_for
 from salesforce import setup_url
 
@@ -47,7 +48,7 @@ def leave_for(url: str) -> Response:
 def show_panel(
     application: ExternalApplication, result: engine.Result | None = None
 ) -> Response:
-    """Answer with the record's panel: alone to htmx, on its page to a browser."""
+    """Answer with what a click changes: its regions to htmx, the page to a browser."""
     if not asked_by_htmx():
         if result and result.busy:
             flash(result.reason, "error")
@@ -55,11 +56,11 @@ def show_panel(
             url_for("applications.show", application_id=application.id), SEE_OTHER
         )
     context = panel_context(application) | {"result": result}
-    return make_response(render_template("applications/_panel.html", **context))
+    return make_response(render_template("applications/_regions.html", **context))
 
 
 def panel_context(application: ExternalApplication) -> dict[str, object]:
-    """Return what the panel's template needs."""
+    """Return what the templates of the panel and the history need."""
     origin = application.domain.origin
     engine.settle(application.id)
     return {
@@ -68,6 +69,7 @@ def panel_context(application: ExternalApplication) -> dict[str, object]:
         "setup_url": _setup_url(application),
         "own_callback_url": own_callback_url(),
         "missing_site": None if site_for(origin) else origin,
+        "history": get_page(application.id),
     }
 
 

@@ -31,6 +31,7 @@ WHO = {
     "account.sign_out_everywhere": SIGNED_IN,
     "applications.index": SIGNED_IN,
     "applications.show": SIGNED_IN,
+    "attempts.index": SIGNED_IN,
     "security.change_password": SIGNED_IN,
     "security.logout": SIGNED_IN,
     "security.mf_recovery_codes": SIGNED_IN,
