@@ -1,4 +1,4 @@
-"""Read what a token endpoint answered: a usable token, or a reason why not.
+"""Read what an org answered: a usable token, or a reason why not; and the like.
 
 requests-oauthlib ignores the status and the types of the fields, so both are
 settled here before the library sees anything. Nothing that cannot be used is
@@ -7,16 +7,17 @@ accepted, and nothing is half accepted.
 
 import json
 import re
+import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Never, TypeVar
 from urllib.parse import urlsplit
 
-from salesforce.errors import SalesforceError, decode
+from salesforce.errors import CHECK_DOMAIN, LASTING, WAIT, SalesforceError, decode
 from salesforce.hosts import DomainError, parse_https_url
 from salesforce.redaction import redact, redact_answer
-from salesforce.states import State
+from salesforce.states import Grant, State
 from salesforce.trips import Trip
 
 LONGEST_TOKEN = 16_384
@@ -31,6 +32,8 @@ LONGEST_LIFETIME = 10 * 365 * 24 * 3600
 OK = 200
 MULTIPLE_CHOICES = 300
 BAD_REQUEST = 400
+UNAUTHORIZED = 401
+FORBIDDEN = 403
 TOO_MANY_REQUESTS = 429
 SERVER_ERROR = 500
 SERVICE_UNAVAILABLE = 503
@@ -86,17 +89,16 @@ def read_token_answer(
     secrets: Collection[str],
     *,
     seconds: float = 0.0,
+    grant: Grant | None = None,
 ) -> TokenAnswer:
     """Return the answer's fields, or raise `SalesforceError`.
 
     `secrets` are the values that the request carried; they are kept out of
-    everything that is stored or shown. `seconds` is how long the request took.
+    everything that is stored or shown. `seconds` is how long the request took,
+    `grant` what it asked with.
     """
     trip = Trip.of(status, headers, seconds)
-    text = body.decode("utf-8", "replace")
-    response = redact_answer(text, secrets)
-    if status != OK:
-        _refuse_status(status, text, secrets, response, trip)
+    response = _accepted(status, body, secrets, trip, grant)
     try:
         fields = _fields(body)
         if "error" in fields:
@@ -109,6 +111,7 @@ def read_token_answer(
             " The access token is as it was.",
             state=State.UNREACHABLE,
             code="<unusable answer>",
+            action=LASTING,
             response=response,
             answer_lost=rescued is None,
             refresh_token=rescued,
@@ -116,16 +119,134 @@ def read_token_answer(
         ) from None
 
 
+@dataclass(frozen=True)
+class Introspection:
+    """What the org says of a token: `remaining` is None where it does not say."""
+
+    active: bool
+    remaining: timedelta | None
+    trip: Trip
+
+
+def read_introspection(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    secrets: Collection[str],
+    *,
+    seconds: float,
+) -> Introspection:
+    """Read the answer of RFC 7662, of which `active` alone is sure to be there.
+
+    Raises `SalesforceError`.
+    """
+    trip = Trip.of(status, headers, seconds)
+    response = _accepted(status, body, secrets, trip)
+    try:
+        fields = _fields(body)
+        active = fields.get("active")
+        if not isinstance(active, bool):
+            raise _Unusable("it does not say whether the token is active")
+    except _Unusable as problem:
+        raise _unusable(str(problem), response, trip) from None
+    return Introspection(active, _remaining(fields, trip) if active else None, trip)
+
+
+def _remaining(fields: dict[str, object], trip: Trip) -> timedelta | None:
+    """Return how long the token has, by the org's clock where that is known."""
+    try:
+        end = _number(fields, "exp", int)
+    except _Unusable:
+        return None
+    if end is None:
+        return None
+    left = end - time.time() - (trip.clock_skew or 0)
+    return timedelta(seconds=int(left)) if 0 <= left <= LONGEST_LIFETIME else None
+
+
+def read_revocation(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    secrets: Collection[str],
+    *,
+    seconds: float,
+) -> Trip:
+    """Return if the token is revoked, else raise `SalesforceError`.
+
+    The status alone tells (RFC 7009, section 2.2); but a page, or an error in it,
+    is not from who should have answered.
+    """
+    trip = Trip.of(status, headers, seconds)
+    response = _accepted(status, body, secrets, trip)
+    text = body.decode("utf-8", "replace")
+    if text.lstrip().startswith("<") or _refusal(text, secrets, response, trip):
+        raise _unusable("it is no answer to a revocation", response, trip)
+    return trip
+
+
+def read_userinfo(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    secrets: Collection[str],
+    *,
+    seconds: float,
+) -> bool | None:
+    """Tell whether the org took the access token, or None where that is not said."""
+    if status == OK:
+        try:
+            return None if "error" in _fields(body) else True
+        except _Unusable:  # the page of somebody in between
+            return None
+    dead = status == FORBIDDEN and b"Bad_OAuth_Token" in body
+    return False if status == UNAUTHORIZED or dead else None
+
+
+def _accepted(
+    status: int,
+    body: bytes,
+    secrets: Collection[str],
+    trip: Trip,
+    grant: Grant | None = None,
+) -> str:
+    """Return a successful answer's body, fit to be shown; raise `SalesforceError`."""
+    text = body.decode("utf-8", "replace")
+    response = redact_answer(text, secrets)
+    if status != OK:
+        _refuse_status(status, text, secrets, response, trip, grant)
+    return response
+
+
+def _unusable(problem: str, response: str, trip: Trip) -> SalesforceError:
+    return SalesforceError(
+        f"The org's answer cannot be used: {problem}.",
+        state=State.UNREACHABLE,
+        code="<unusable answer>",
+        action=LASTING,
+        response=response,
+        answer_lost=True,
+        trip=trip,
+    )
+
+
 def _refuse_status(
-    status: int, text: str, secrets: Collection[str], response: str, trip: Trip
+    status: int,
+    text: str,
+    secrets: Collection[str],
+    response: str,
+    trip: Trip,
+    grant: Grant | None,
 ) -> Never:
     if status == TOO_MANY_REQUESTS or status >= SERVER_ERROR:
         raise _outage(status, response, trip)
-    if status >= BAD_REQUEST and (refusal := _refusal(text, secrets, response, trip)):
+    if status >= BAD_REQUEST and (
+        refusal := _refusal(text, secrets, response, trip, grant)
+    ):
         if refusal.state is State.LOGIN_REQUIRED and status != BAD_REQUEST:
             # A grant is dead when the token endpoint says so, with a 400 (RFC
             # 6749, section 5.2), and not when a proxy on the way says no.
-            refusal.state = State.UNREACHABLE
+            refusal.state, refusal.action = State.UNREACHABLE, WAIT
         raise refusal
     why = (
         f"The host sends token requests elsewhere (HTTP {status}), where secrets must"
@@ -137,6 +258,7 @@ def _refuse_status(
     raise SalesforceError(
         why,
         state=State.MISCONFIGURED,
+        action=CHECK_DOMAIN,
         code=f"<HTTP {status}>",
         response=response,
         trip=trip,
@@ -159,7 +281,11 @@ def _outage(status: int, response: str, trip: Trip) -> SalesforceError:
 
 
 def _refusal(
-    text: str, secrets: Collection[str], response: str, trip: Trip
+    text: str,
+    secrets: Collection[str],
+    response: str,
+    trip: Trip,
+    grant: Grant | None = None,
 ) -> SalesforceError | None:
     """Decode the error in the body, if there is one as RFC 6749 has it."""
     try:
@@ -172,6 +298,7 @@ def _refusal(
     return decode(
         redact(error, secrets)[:LONGEST_CODE],
         redact(description, secrets) if isinstance(description, str) else "",
+        grant=grant,
         response=response,
         trip=trip,
     )

@@ -40,6 +40,15 @@ UI_HOSTS = (
 )
 """Hosts that show Salesforce's pages but answer no API, and their API hosts."""
 
+PAGE_HOSTS = (
+    (".my.salesforce.com", ".lightning.force.com"),
+    (".my.salesforce.mil", ".lightning.crmforce.mil"),
+    (".my.sfcrmproducts.cn", ".lightning.sfcrmapps.cn"),
+)
+"""My Domain hosts, and the hosts of the same org that show its Setup (`sfdcUrl.ts`,
+toLightningDomain). An org whose Setup has a host of its own leads on to it."""
+SETUP_PAGE = re.compile(r"/lightning/setup/[A-Za-z]+/home")
+
 PATHLESS_HOSTS = (
     ".salesforce.com",
     ".salesforce.mil",
@@ -227,6 +236,24 @@ def parse_https_url(text: str) -> str:
     if parts.scheme == "http" and not is_loopback(host):
         raise DomainError("Use https: http is for localhost alone.")
     return text
+
+
+def setup_url(host_or_url: str, page: str) -> str | None:
+    """Return the address of a page of Setup, in the org that answers at a host.
+
+    `page` is the `setup_page` of a `SalesforceError`. None where the host is no
+    org's own: the login hosts, sites, loopback and foreign hosts.
+    """
+    try:
+        domain = parse_domain(host_or_url)
+    except DomainError:
+        return None
+    if domain.port is not None or not SETUP_PAGE.fullmatch(page):
+        return None
+    for api_suffix, page_suffix in PAGE_HOSTS:
+        if domain.host.endswith(api_suffix):
+            return f"https://{domain.host.removesuffix(api_suffix)}{page_suffix}{page}"
+    return None
 
 
 def is_loopback(host: str) -> bool:

@@ -1,59 +1,38 @@
-"""The web server flow and the refresh token flow, on requests-oauthlib.
+"""The flows that bring a token, on requests-oauthlib.
 
-Sources: Salesforce Help "OAuth 2.0 Web Server Flow" and "OAuth 2.0 Refresh
-Token Flow", RFC 6749 and RFC 7636. The library builds the requests; this
-module holds it to Salesforce's ways: a scope in the authorization URL alone,
-a proof key of the base64url alphabet, the secret in the body.
+Sources: Salesforce Help "OAuth 2.0 Web Server Flow", "OAuth 2.0 Refresh Token
+Flow", "OAuth 2.0 JWT Bearer Flow for Server-to-Server Integration" and "OAuth
+2.0 Client Credentials Flow", RFC 6749, RFC 7523 and RFC 7636. The library builds
+the requests; this module holds it to Salesforce's ways: a scope in the
+authorization URL alone, a proof key of the base64url alphabet, the secret in
+the body, and none where an assertion speaks for the app.
 """
 
 import base64
 import hashlib
 import secrets
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.cookiejar import DefaultCookiePolicy
+from functools import partial
 from typing import Any
 
 import requests
-from requests_oauthlib import OAuth2Session
+from oauthlib.oauth2 import BackendApplicationClient, ServiceApplicationClient
 
 from salesforce.answers import TokenAnswer, read_token_answer
-from salesforce.errors import TIMEOUT, SalesforceError, address_refused, no_remote_site
-from salesforce.hosts import SalesforceDomain
-from salesforce.redaction import at_hand
-from salesforce.states import State
-from salesforce.transport import (
-    ADAPTER,
-    AddressRefused,
-    AnswerTooLarge,
-    DeadlinePassed,
-    HostRefused,
-    NoAnswer,
-)
-from salesforce.trips import Trip
+from salesforce.errors import SalesforceError
+from salesforce.key_pairs import KeyPairError, read_private_key
+from salesforce.session import Client, Session, for_the_library
+from salesforce.states import Grant, State
+from salesforce.transport import DEADLINE
 
 VERIFIER_BYTES = 64
 """Makes 86 characters, all of base64url: Salesforce refuses the ~ of RFC 7636."""
 STATE_BYTES = 32
-
-
-@dataclass(frozen=True)
-class Client:
-    """One app in one org, as the token endpoint has to see it."""
-
-    domain: SalesforceDomain
-    client_id: str
-    client_secret: str | None
-    redirect_uri: str
-
-    @property
-    def app(self) -> tuple[str, str]:
-        """Which app it is, and where: what a grant belongs to."""
-        return str(self.domain), self.client_id
-
-    def __repr__(self) -> str:
-        return f"<Client {self.client_id} at {self.domain}>"
+ASSERTION_LIFE = 180
+"""Seconds: what Salesforce Help advises, and as much as every org takes."""
+CLOCKS_DIFFER = 60
+"""Seconds between the two clocks, from where on they are named as the cause."""
 
 
 @dataclass(frozen=True)
@@ -75,24 +54,32 @@ def authorization_request(
     state = secrets.token_urlsafe(STATE_BYTES)
     code_verifier = secrets.token_urlsafe(VERIFIER_BYTES)
     extra = {"prompt": "login"} if prompt_login else {}
-    session = _Session(client)
+    session = Session(client)
+    session.redirect_uri = client.redirect_uri
     session.scope = scope.split() if scope else None
     endpoint = client.domain.endpoint("authorize")
     url, _ = session.authorization_url(
-        _for_the_library(endpoint),
+        for_the_library(endpoint),
         state=state,
         code_challenge=_s256(code_verifier),
         code_challenge_method="S256",
         **extra,
     )
     return AuthorizationRequest(
-        endpoint + url.removeprefix(_for_the_library(endpoint)), state, code_verifier
+        endpoint + url.removeprefix(for_the_library(endpoint)), state, code_verifier
     )
 
 
-def exchange_code(client: Client, code: str, code_verifier: str, *, deadline: float = 20) -> TokenAnswer:
-    """Exchange an authorization code for a token; raise `SalesforceError`."""
-    session = _Session(client, code, code_verifier)
+def exchange_code(
+    client: Client, code: str, code_verifier: str, *, deadline: float = DEADLINE
+) -> TokenAnswer:
+    """Exchange an authorization code for a token; raise `SalesforceError`.
+
+    `deadline`, here and below, is in seconds from now: when it is over no request
+    leaves any more, and no answer is waited for.
+    """
+    session = Session(client, secrets=(code, code_verifier), deadline=deadline)
+    session.redirect_uri = client.redirect_uri
     return session.ask(
         lambda url: session.fetch_token(
             url,
@@ -100,115 +87,131 @@ def exchange_code(client: Client, code: str, code_verifier: str, *, deadline: fl
             code_verifier=code_verifier,
             client_secret=client.client_secret,
             include_client_id=True,
-        )
+        ),
+        partial(read_token_answer, grant=Grant.CODE),
     )
 
 
-def refresh_access_token(client: Client, refresh_token: str, *, deadline: float = 20) -> TokenAnswer:
+def refresh_access_token(
+    client: Client, refresh_token: str, *, deadline: float = DEADLINE
+) -> TokenAnswer:
     """Ask for a new access token without a page; raise `SalesforceError`."""
-    session = _Session(client, refresh_token)
+    session = Session(client, secrets=(refresh_token,), deadline=deadline)
     authentication: dict[str, Any] = {"client_id": client.client_id}
     if client.client_secret:
         authentication["client_secret"] = client.client_secret
     return session.ask(
         lambda url: session.refresh_token(
             url, refresh_token=refresh_token, **authentication
-        )
+        ),
+        partial(read_token_answer, grant=Grant.REFRESH),
     )
 
 
-class _Session(OAuth2Session):
-    """An `OAuth2Session` for one request, under the outbound rules.
+def present_assertion(
+    client: Client,
+    *,
+    username: str,
+    audience: str,
+    private_key: str,
+    deadline: float = DEADLINE,
+) -> TokenAnswer:
+    """Get a token for a user by the JWT bearer flow; raise `SalesforceError`.
 
-    The library insists on https. It is shown https addresses and `request`
-    asks the real endpoint, which `parse_domain` allows to be http on a
-    loopback host only; the switch OAUTHLIB_INSECURE_TRANSPORT would allow
-    http everywhere.
+    `audience` is the login server that the org expects: https://login.salesforce.com,
+    https://test.salesforce.com, or the org's or a site's own. The assertion is
+    signed with `private_key` (PEM), whose certificate the app in the org has; no
+    secret and no scope is sent. The answer has no refresh token.
     """
-
-    def __init__(self, client: Client, *secrets_sent: str) -> None:
-        super().__init__(client_id=client.client_id, redirect_uri=client.redirect_uri)
-        self.mount("https://", ADAPTER)
-        self.mount("http://", ADAPTER)
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        # Proxies and the trust store are those of the environment; no proxy is
-        # asked for this machine itself.
-        self._proxies = (
-            {"no_proxy": client.domain.host.strip("[]")}
-            if client.domain.is_loopback
-            else {}
+    try:
+        key = read_private_key(private_key)
+    except KeyPairError as problem:
+        raise SalesforceError(
+            str(problem),
+            state=State.MISCONFIGURED,
+            code="<unusable key>",
+            action="Give this record another private key, or have a new pair made.",
+        ) from None
+    now = int(time.time())
+    session = Session(
+        client,
+        deadline=deadline,
+        library=ServiceApplicationClient(
+            client.client_id,
+            private_key=key,
+            subject=username,
+            issuer=client.client_id,
+            audience=audience,
+        ),
+    )
+    try:
+        return session.ask(
+            lambda url: session.fetch_token(
+                url,
+                # Without it the library sends the Client ID as Basic credentials.
+                auth=_without_credentials,
+                issued_at=now,
+                expires_at=now + ASSERTION_LIFE,
+            ),
+            partial(read_token_answer, grant=Grant.ASSERTION),
         )
-        self._endpoint = client.domain.endpoint("token")
-        self._secrets = {*secrets_sent, client.client_secret or ""} - {""}
-        self._answer: TokenAnswer | None = None
+    except SalesforceError as error:
+        raise _of_the_clocks(error) or error from None
 
-    def ask(self, send: Callable[[str], object]) -> TokenAnswer:
-        """Let the library `send` its request; return what came of it."""
-        with at_hand(self._secrets):
-            send(_for_the_library(self._endpoint))
-        assert self._answer is not None
-        return self._answer
 
-    def request(  # type: ignore[override]
-        self, method: str, url: str, **kwargs: Any
-    ) -> requests.Response:
-        """Send the library's request to the real endpoint, without a redirect.
+def use_client_credentials(
+    client: Client, *, deadline: float = DEADLINE
+) -> TokenAnswer:
+    """Get a token for the app's Run As user; raise `SalesforceError`.
 
-        The answer is settled here, and the library is left one that it cannot
-        trip over.
-        """
-        kwargs.pop("withhold_token", None)
-        kwargs |= {"proxies": self._proxies, "allow_redirects": False}
-        began = time.monotonic()
-        try:
-            response = requests.Session.request(self, method, self._endpoint, **kwargs)
-        except NoAnswer as failure:
-            seconds = time.monotonic() - began
-            raise _no_answer(failure, self._endpoint, seconds) from None
-        self._answer = read_token_answer(
-            response.status_code,
-            response.headers,
-            response.content,
-            self._secrets,
-            seconds=time.monotonic() - began,
+    The org has to be asked at its My Domain host. The answer has no refresh token.
+    """
+    if not client.client_secret:
+        raise SalesforceError(
+            "The client credentials flow takes a Consumer Secret, and none is stored.",
+            state=State.MISCONFIGURED,
+            code="<no Consumer Secret>",
+            action="Type the Consumer Secret of the app into the record.",
         )
-        response._content = b'{"access_token": "read", "token_type": "Bearer"}'
-        return response
-
-
-def _no_answer(failure: NoAnswer, url: str, seconds: float) -> SalesforceError:
-    if isinstance(failure.cause, HostRefused):
-        return no_remote_site(url)
-    if isinstance(failure.cause, AddressRefused):
-        return address_refused(url, failure.cause.address)
-    code, sentence = _what_failed(failure)
-    return SalesforceError(
-        f"{sentence} Try again later.",
-        state=State.UNREACHABLE,
-        code=code,
-        answer_lost=failure.sent,
-        trip=Trip(None, seconds),
+    session = Session(
+        client, deadline=deadline, library=BackendApplicationClient(client.client_id)
+    )
+    return session.ask(
+        lambda url: session.fetch_token(
+            # As form fields: the library's default is Basic, with a secret that it
+            # does not encode (RFC 6749, section 2.3.1).
+            url,
+            client_secret=client.client_secret,
+            include_client_id=True,
+        ),
+        partial(read_token_answer, grant=Grant.CREDENTIALS),
     )
 
 
-def _what_failed(failure: NoAnswer) -> tuple[str, str]:
-    cause = failure.cause
-    if isinstance(cause, AnswerTooLarge):
-        return "<too large>", "The org's answer is too large to be a token."
-    if failure.sent and isinstance(cause, DeadlinePassed | requests.Timeout):
-        return TIMEOUT, "The org did not answer in time."
-    if failure.sent:
-        return "<lost>", "The connection broke before the org's answer was there."
-    if isinstance(cause, requests.exceptions.SSLError):
-        return "<TLS>", "The host's TLS certificate could not be verified."
-    if isinstance(cause, DeadlinePassed | requests.ConnectionError):
-        return "<unreachable>", "The host could not be reached."
-    where = "see REQUESTS_CA_BUNDLE and the proxy settings of this server."
-    return "<not sent>", f"The request could not be sent: {where}"
+def _without_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
 
 
-def _for_the_library(url: str) -> str:
-    return "https://" + url.partition("://")[2]
+def _of_the_clocks(error: SalesforceError) -> SalesforceError | None:
+    """Blame the clocks, where the org calls a fresh assertion expired and they differ.
+
+    The org uses the words of another flow for it: "expired authorization code".
+    """
+    skew = error.trip.clock_skew if error.trip else None
+    expired = "invalid_grant: expired authorization code" in str(error).lower()
+    if not expired or skew is None or abs(skew) <= CLOCKS_DIFFER:
+        return None
+    minutes = round(abs(skew) / 60)
+    apart = f"{minutes:,} minutes" if minutes > 1 else "1 minute"
+    return SalesforceError(
+        f"This server's clock is {apart} {'behind' if skew > 0 else 'ahead of'} the"
+        " org's, which takes the signed assertion for expired.",
+        state=State.MISCONFIGURED,
+        action="Set this server's clock, best by NTP, and try again.",
+        code=error.code,
+        response=error.response,
+        trip=error.trip,
+    )
 
 
 def _s256(code_verifier: str) -> str:

@@ -21,6 +21,7 @@ SECRET_FIELDS = frozenset(
         "client_assertion",
         "device_code",
         "password",
+        "private_key",
         "session_id",
     }
 )
@@ -34,6 +35,7 @@ LOOSE_FIELD = re.compile(
 """A secret field in text that is no JSON: a form, XML, JSON that was cut short."""
 ESCAPED = r"(?<=%[0-9A-Fa-f]{2})|(?<=%25[0-9A-Fa-f]{2})|(?<=\\[nrt])"
 """Behind a character that an address or a string writes with letters."""
+GAP = r"(?:\s|\+|%20)"
 TOKEN_SHAPES = re.compile(
     r"00D[A-Za-z0-9]{12,15}(?:!|%21)[A-Za-z0-9._]+"  # session id: organization ! secret
     r"|5Aep[A-Za-z0-9._]{20,}"  # refresh token
@@ -42,6 +44,9 @@ TOKEN_SHAPES = re.compile(
     r"eyJ[A-Za-z0-9_-]{10,}(?:\.[A-Za-z0-9_-]*){1,4}"
     # what the Salesforce CLI calls an SFDX auth URL: app, secret and refresh token
     r"|(?i:force(?:://|%3A%2F%2F)[^\s\"'<>\\]+)"
+    # private key as PEM, also in a form; one that was cut short goes to the end
+    rf"|-----BEGIN(?:{GAP}|[A-Z0-9]){{1,40}}PRIVATE{GAP}KEY-----"
+    rf"(?s:.*?)(?:-----END(?:{GAP}|[A-Z0-9]){{1,40}}PRIVATE{GAP}KEY-----|\Z)"
 )
 LOGGED_FIELDS = SECRET_FIELDS | {
     "auth_code",
@@ -62,7 +67,7 @@ LOGGED_FIELDS = SECRET_FIELDS | {
 """What no log line shows. Endings that tell by themselves are in `ENDINGS`."""
 ENDINGS = (
     r"(?:pass(?:word|wd|phrase)|secret|token|cookie|authorization"
-    r"|(?:api|secret|vault|signing)[_-]?key)s?"
+    r"|(?:api|private|secret|signing|vault)[_-]?key)s?"
 )
 QUOTE = r"""(?:\\{0,8}["']|%(?:25){0,3}2[27]|&(?:quot|\#34|\#39|\#x27);)"""
 _LOGGED_NAMES = "|".join(sorted(LOGGED_FIELDS, key=len, reverse=True))

@@ -1,4 +1,4 @@
-"""The states of a connection, one name each."""
+"""The states of a connection and the grants that bring a token, one name each."""
 
 from enum import StrEnum
 
@@ -19,3 +19,12 @@ class State(StrEnum):
     """The org did not answer, or not now: try later."""
     OUTCOME_UNKNOWN = "outcome_unknown"
     """A rotating refresh token was sent and the answer was lost."""
+
+
+class Grant(StrEnum):
+    """The grant types that Orgdesk asks with, as the token endpoint calls them."""
+
+    CODE = "authorization_code"
+    REFRESH = "refresh_token"
+    ASSERTION = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+    CREDENTIALS = "client_credentials"

@@ -11,10 +11,12 @@ request leaves, and then nobody knows whether a refresh token was replaced.
 What is shared is the costly part, the trust store.
 """
 
+import contextvars
 import logging
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import lru_cache
@@ -40,7 +42,7 @@ CONNECT_TIMEOUT = 5
 READ_TIMEOUT = 15
 """Seconds between two bytes of the answer."""
 DEADLINE = 20
-"""Seconds from the start of the request to the last byte of the answer."""
+"""Seconds from the start of the request to the last byte of the answer, at most."""
 LARGEST_ANSWER = 32_768
 """Bytes after decompression: what the record keeps of an answer."""
 CHUNK = 8_192
@@ -104,22 +106,28 @@ class _Call:
     Timeouts of the library start anew with every address and every byte, and
     none holds for the look-up of the host's name. So the caller waits no longer
     than its deadline. What is still under way then is cut off, and whatever
-    connects later is cut at once: no request leaves after its caller has gone.
+    connects later is cut at once: no request leaves after its caller has gone,
+    and none after the deadline, for what the caller agreed with others (a lease
+    on the record, say) may hold no longer. A process that was stopped in between
+    wakes with both threads behind the times, so the sender looks at the clock.
     """
 
-    def __init__(self, send: Callable[[], requests.Response]) -> None:
+    def __init__(self, send: Callable[[], requests.Response], seconds: float) -> None:
         self.sent = False
+        self._until = time.monotonic() + seconds
         self._send = send
         self._outcome: requests.Response | Exception | None = None
         self._lines: list[socket.socket] = []
         self._late = False
         self._lock = threading.Lock()
 
-    def result(self, seconds: float) -> requests.Response:
-        """Return the response; raise `NoAnswer`, after `seconds` at the latest."""
-        thread = threading.Thread(target=self._run, daemon=True)
+    def result(self) -> requests.Response:
+        """Return the response; raise `NoAnswer`, at the deadline at the latest."""
+        # What is at hand to be kept from the log is so in this thread, too.
+        run = contextvars.copy_context().run
+        thread = threading.Thread(target=run, args=(self._run,), daemon=True)
         thread.start()
-        thread.join(seconds)
+        thread.join(max(0, self._until - time.monotonic()))
         outcome = self._outcome_or_cut()
         if isinstance(outcome, OSError | ValueError | HTTPException | URLLIB3_ERROR):
             raise NoAnswer(outcome, sent=self.sent) from None
@@ -136,7 +144,7 @@ class _Call:
 
     def about_to_send(self) -> None:
         with self._lock:
-            if self._late:
+            if self._late or time.monotonic() >= self._until:
                 raise DeadlinePassed
             self.sent = True
 
@@ -261,8 +269,10 @@ class _BoundedAdapter(HTTPAdapter):
     ) -> requests.Response:
         """Send `request` and read the whole answer; raise `NoAnswer`.
 
-        `stream` and `timeout` are those of this module, whatever is asked for.
+        `timeout` is the deadline in seconds, where a number is asked for, but no
+        later than `DEADLINE`. `stream` is as this module has it, whatever is asked.
         """
+        seconds = DEADLINE if not isinstance(timeout, int | float) else timeout
         send = super().send
         request.headers["Connection"] = "close"
 
@@ -278,7 +288,7 @@ class _BoundedAdapter(HTTPAdapter):
             _read_whole(response)
             return response
 
-        return _Call(send_and_read).result(DEADLINE)
+        return _Call(send_and_read, min(seconds, DEADLINE)).result()
 
 
 class _FilteringAdapter(_BoundedAdapter, IPFilterAdapter):  # type: ignore[misc]

@@ -8,22 +8,23 @@ import json
 import logging
 import os
 import re
+import signal
 import socket
-import socketserver
 import ssl
-import struct
+import subprocess
+import sys
 import threading
 import time
 import traceback
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
-from urllib.parse import parse_qs, parse_qsl, urlsplit
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
@@ -37,172 +38,47 @@ from salesforce.answers import TokenAnswer
 from salesforce.errors import SalesforceError
 from salesforce.hosts import parse_domain
 from salesforce.oauth import (
-    Client,
     authorization_request,
     exchange_code,
     refresh_access_token,
 )
+from salesforce.session import Client
 from salesforce.states import State
 from salesforce.transport import LARGEST_ANSWER, quiet_loggers
-from tests.servers import free_port
+from tests.servers import ROOT, free_port
+from tests.wire import (
+    CALLBACK,
+    CLIENT_ID,
+    CONSUMER_SECRET,
+    TOKEN,
+    Listed,
+    Request,
+    Server,
+    Step,
+    answer,
+    calling,
+    drip,
+    last,
+    plain,
+    reset,
+    serving,
+    silence,
+)
 
-CLIENT_ID = "3MVG9AcmeConsumerKey.of_the_tests"
-CONSUMER_SECRET = "p%2B+/&= ü-consumer-secret"
 CODE = "aPrxY3.bXkZt0Q_7w=="
 VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 REFRESH_TOKEN = "5Aep861KIwKdekr90I4iHdZDgYwfoH7O_5RGiaLLt.JxT8v2bQ1nP5Kx0"
-CALLBACK = "http://localhost:8000/callback"
-TOKEN = {
-    "access_token": "00D5e000001N20Q!ASAAQEDBeG8bOwPu8NWxJ.Zd3FgYfkZzQ_T0y8vLw",
-    "refresh_token": "5Aep86NEWdekr90I4iHdZDgYwfoH7O_5RGiaLLt.JxT8v2bQ1nP5Kx0",
-    "token_type": "Bearer",
-}
 SECRETS = (CONSUMER_SECRET, CODE, VERIFIER, REFRESH_TOKEN, *list(TOKEN.values())[:2])
 MIB = 1024 * 1024
-HANDSHAKE = b"\x16\x03"
-"""What TLS begins with."""
 SOON = 0.4
 """Seconds that a deadline lasts in these tests."""
-
-
-@dataclass
-class Request:
-    line: str
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def form(self) -> dict[str, str]:
-        pairs = parse_qsl(
-            self.body.decode("ascii"), keep_blank_values=True, strict_parsing=True
-        )
-        assert len(dict(pairs)) == len(pairs), "a field was sent twice"
-        return dict(pairs)
-
-
-Step = bytes | Callable[[socket.socket, Request], None]
-
-
-class Server(socketserver.ThreadingTCPServer):
-    """Answers as scripted, else with a token, and remembers what it was sent.
-
-    Bytes are sent and the connection is kept; a function does what it likes
-    with the connection, which is closed then.
-    """
-
-    daemon_threads = True
-    request_queue_size = 64
-
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.tls = tls
-        self.script: list[Step] = []
-        self.requests: list[Request] = []
-        self.connections = 0
-
-    def get_request(self) -> Any:
-        line, address = super().get_request()
-        self.connections += 1
-        if self.tls:  # the handshake is left to the handler's thread
-            line = self.tls.wrap_socket(
-                line, server_side=True, do_handshake_on_connect=False
-            )
-        return line, address
-
-    @property
-    def port(self) -> int:
-        return int(self.server_address[1])
-
-    @property
-    def client(self) -> Client:
-        scheme = "https" if self.tls else "http"
-        domain = parse_domain(f"{scheme}://127.0.0.1:{self.port}")
-        return Client(domain, CLIENT_ID, CONSUMER_SECRET, CALLBACK)
-
-
-class Handler(socketserver.BaseRequestHandler):
-    def handle(self) -> None:
-        server = cast("Server", self.server)
-        with suppress(OSError):
-            while request := receive(self.request):
-                server.requests.append(request)
-                step = server.script.pop(0) if server.script else answer(TOKEN)
-                if callable(step):
-                    step(self.request, request)
-                    return
-                self.request.sendall(step)
-
-
-def receive(line: socket.socket) -> Request | None:
-    """Read one request, or None at the end of the connection."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        if not (chunk := line.recv(65_536)):
-            return None
-        data += chunk
-        if data.startswith(HANDSHAKE):
-            line.sendall(answer(b"", "400 Bad Request"))
-            return None
-    head, _, body = data.partition(b"\r\n\r\n")
-    first, *rest = head.decode("latin-1").split("\r\n")
-    headers = {name.lower(): value for name, value in (h.split(": ", 1) for h in rest)}
-    while len(body) < int(headers.get("content-length", 0)):
-        body += line.recv(65_536)
-    return Request(first, headers, body)
-
-
-def answer(
-    body: object = b"", status: str = "200 OK", *more: bytes, length: int | None = None
-) -> bytes:
-    """Return an answer as it goes over the wire."""
-    if not isinstance(body, bytes):
-        body = json.dumps(body).encode()
-    length = len(body) if length is None else length
-    lines = (f"HTTP/1.1 {status}".encode(), f"Content-Length: {length}".encode(), *more)
-    return b"\r\n".join(lines) + b"\r\n\r\n" + body
-
-
-def last(data: bytes) -> Step:
-    """Send this and close."""
-    return lambda line, _: line.sendall(data)
-
-
-def drip(first: bytes, drop: bytes, ended: threading.Event) -> Step:
-    """Send a drop now and then, far beyond any deadline, until it is cut."""
-
-    def step(line: socket.socket, _: Request) -> None:
-        line.sendall(first)
-        try:
-            for _ in range(400):
-                time.sleep(0.02)
-                line.sendall(drop)
-        except OSError:
-            ended.set()
-
-    return step
-
-
-def reset(line: socket.socket, _: Request) -> None:
-    line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    line.close()
 
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Server]]:
     """Start servers, and end them after the test."""
-    servers: list[Server] = []
-
-    def make(tls: ssl.SSLContext | None = None) -> Server:
-        servers.append(Server(tls))
-        threading.Thread(
-            target=servers[-1].serve_forever, args=(0.01,), daemon=True
-        ).start()
-        return servers[-1]
-
-    yield make
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with ExitStack() as running:
+        yield lambda tls=None: running.enter_context(serving(tls))
 
 
 @pytest.fixture
@@ -212,28 +88,12 @@ def org(start: Callable[..., Server]) -> Server:
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No proxy, bundle or .netrc but those that a test sets."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NETRC", os.devnull)
-
-
-@dataclass
-class Listed:
-    """A Remote Site, as far as this package knows one."""
-
-    local_network: bool
+    plain(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
 def caller() -> Iterator[Flask]:
-    """An app that may call every host, those of the local network too."""
-    app = Flask("tests")
-    transport.init_app(app, lambda _: Listed(local_network=True))
-    with app.app_context():
+    with calling() as app:
         yield app
 
 
@@ -687,18 +547,6 @@ def test_a_drip_is_cut_at_the_deadline(
     assert ask(org.client).access_token == TOKEN["access_token"]
 
 
-def silence(first: bytes, ended: threading.Event) -> Step:
-    """Send this, and then nothing, until it is cut."""
-
-    def step(line: socket.socket, _: Request) -> None:
-        line.sendall(first)
-        line.settimeout(5)
-        if line.recv(1) == b"":
-            ended.set()
-
-    return step
-
-
 @both
 @pytest.mark.usefixtures("short_deadline")
 def test_a_look_up_that_hangs_is_cut_and_no_request_leaves_afterwards(
@@ -718,6 +566,84 @@ def test_a_look_up_that_hangs_is_cut_and_no_request_leaves_afterwards(
     for thread in left:
         thread.join(5)
     assert (error.code, error.answer_lost) == ("<unreachable>", False)
+    assert not org.requests
+
+
+@pytest.mark.parametrize("ask", [exchange_code, refresh_access_token])
+def test_a_caller_may_wait_less_but_not_longer(
+    org: Server, ask: Callable[..., TokenAnswer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets_sent = (CODE, VERIFIER) if ask is exchange_code else (REFRESH_TOKEN,)
+    org.script = [silence(b"", threading.Event()) for _ in range(2)]
+    for longest, deadline in ((20, SOON), (SOON, 3_600)):
+        monkeypatch.setattr(transport, "DEADLINE", longest)
+        began = time.monotonic()
+        with pytest.raises(SalesforceError) as failed:
+            ask(org.client, *secrets_sent, deadline=deadline)
+        assert SOON <= time.monotonic() - began < SOON + 0.5
+        assert (failed.value.code, failed.value.answer_lost) == ("<timeout>", True)
+        assert failed.value.trip
+        assert SOON <= failed.value.trip.seconds < SOON + 0.5
+
+
+@pytest.mark.parametrize("deadline", [0, -1, -1e9])
+def test_nothing_is_sent_when_the_time_is_up_before(
+    org: Server, deadline: float
+) -> None:
+    with pytest.raises(SalesforceError) as failed:
+        refresh_access_token(org.client, REFRESH_TOKEN, deadline=deadline)
+    assert (failed.value.code, failed.value.answer_lost) == ("<unreachable>", False)
+    assert not org.requests
+
+
+STOPPED = """
+import socket, sys, threading
+from flask import Flask
+from salesforce import *
+from salesforce import transport
+
+class Site:
+    local_network = True
+
+look_up, join = socket.getaddrinfo, threading.Thread.join
+
+def slow(*args, **more):
+    print("looking up", flush=True)
+    sys.stdin.readline()
+    return look_up(*args, **more)
+
+socket.getaddrinfo = slow
+# The thread that waits is the slower one to notice, so the clock has to tell.
+threading.Thread.join = lambda thread, timeout=None: join(thread)
+app = Flask("stopped")
+transport.init_app(app, lambda url: Site())
+with app.app_context():
+    try:
+        refresh_access_token(
+            Client(parse_domain(sys.argv[1]), "key", None, ""), "token", deadline=1
+        )
+    except SalesforceError as error:
+        print(error.code, error.answer_lost)
+"""
+
+
+def test_a_process_that_was_stopped_does_not_send_when_it_wakes(org: Server) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STOPPED, str(org.client.domain)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stdout.readline() == "looking up\n"
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(1.1)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        process.send_signal(signal.SIGCONT)
+        assert process.communicate(timeout=10)[0] == "<unreachable> False\n"
     assert not org.requests
 
 
