@@ -40,6 +40,7 @@ from blueprints import (
     attempts,
     authorizations,
     invitations,
+    revocations,
     secrets,
     sites,
 )
@@ -117,7 +118,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.cli.add_command(users.commands)
     for resource in (
         *(account, applications, attempts, audit_trail, authorizations, invitations),
-        *(secrets, sites, user_pages),
+        *(revocations, secrets, sites, user_pages),
     ):
         app.register_blueprint(resource.blueprint)
     guard.mark_pages_of_others(app)

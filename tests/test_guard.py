@@ -51,6 +51,8 @@ WHO = {
     "applications.new": ADMINS,
     "audit.export": ADMINS,
     "audit.index": ADMINS,
+    "revocations.confirm": ADMINS,
+    "revocations.create": ADMINS,
     "secrets.export": ADMINS,
     "secrets.show": ADMINS,
     "security.two_factor_rescue": ADMINS,
