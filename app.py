@@ -31,6 +31,7 @@ import logs
 import salesforce
 import sign_in
 import throttle
+import tokens
 import users
 import vault
 import wording
@@ -115,6 +116,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     salesforce.init_app(app, gate)
     keys.init_app(app)
     app.cli.add_command(audit.commands)
+    app.cli.add_command(tokens.commands)
     app.cli.add_command(users.commands)
     for resource in (
         *(account, applications, attempts, audit_trail, authorizations, invitations),

@@ -12,7 +12,7 @@ LAYERS = (
     {"app"},
     {"blueprints"},
     {"forms", "guard", "throttle"},
-    {"headers", "keys", "listing", "logs", "sign_in", "trail", "users"},
+    {"headers", "keys", "listing", "logs", "sign_in", "tokens", "trail", "users"},
     {"factors", "responses", "wording"},
     {"history"},
     {"engine"},
