@@ -252,8 +252,9 @@ class Grant(OAuthClient):
         """Keep nothing of what the org granted; the app is as it was."""
         self.access_token = self.refresh_token = self.oauth_code = None
         self.refresh_token_problem = self.doubt_settles_at = None
-        self.expires_at = self.expiry_source = None
+        self.issued_at = self.expires_at = self.expiry_source = None
         self.granted_scopes = self.lane = self.lane_reason = None
+        self.failures, self.retry_at = 0, None
         self.state = State.NEVER_AUTHORIZED
         self._note_error(None)
 

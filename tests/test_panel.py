@@ -293,6 +293,7 @@ def test_an_unknown_outcome_says_what_happened_and_what_to_do(
     page = said(client)
     assert "no answer came, so nobody knows whether it was used up." in page
     assert "takes a used one for stolen, and ends the whole grant." in page
+    assert "The next click first asks the org whether" in page
     assert "The org may still be at that request" not in page
     change(app, doubt_settles_at=now() + timedelta(seconds=50))
     assert "The org may still be at that request until" in said(client)

@@ -2,12 +2,13 @@
 
 import html
 import re
+from datetime import timedelta
 
 import pytest
 import requests
 from flask import Flask
 
-from database import db
+from database import db, now
 from models import AuditEvent, Event, ExternalApplication, Flow, Role
 from practice_org import CLIENT_ID, CONSUMER_SECRET
 from salesforce import State
@@ -84,6 +85,20 @@ def test_a_revoked_grant_is_dead_at_the_org_and_gone_here(
     assert not is_alive(org, tokens["access"])
     assert secrets_of(app) == {}
     assert load(app, 1).state is State.NEVER_AUTHORIZED
+
+
+def test_nothing_is_said_any_more_of_a_token_that_is_gone(
+    app: Flask, client: StrictClient, connected: None
+) -> None:
+    change(app, rotation=True, retry_at=now() + timedelta(minutes=10))
+    page = client.get(PAGE).text
+    assert "replaced at each use" in page
+    assert "leave it alone until" in page
+    client.submit(REVOCATION)
+    page = client.get(PAGE).text
+    assert "replaced at each use" not in page
+    assert "leave it alone until" not in page
+    assert load(app, 1).issued_at is None
 
 
 def test_a_grant_that_the_org_ended_already_is_revoked_all_the_same(
