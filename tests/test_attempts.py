@@ -1,6 +1,7 @@
 """The pages of a record's history."""
 
 import re
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -99,6 +100,21 @@ def test_a_failed_row_says_why(app: Flask, client: StrictClient, record: int) ->
     assert "HTTP 429 in 12.30 s (3 requests) Retry-After 30 s" in said
     assert "Access aaaaaaaa as before Refresh none as before " in said
     assert "rotated" not in said, "nobody knows"
+
+
+@pytest.mark.parametrize(
+    ("facts", "sentence"),
+    [
+        ({"requests": 1, "duration": 10_000}, "no answer in 10.00 s"),
+        ({"outcome": Outcome.LOST}, "no answer"),
+        ({}, "not asked"),
+    ],
+)
+def test_a_row_without_an_answer_says_whether_one_was_asked_for(
+    app: Flask, client: StrictClient, record: int, facts: dict[str, Any], sentence: str
+) -> None:
+    add(app, **{"outcome": Outcome.FAILED, "answer": None} | facts)
+    assert f" {sentence} Access" in words(client.get(HISTORY).text)
 
 
 def test_a_scope_that_went_missing_is_said_in_its_row(
