@@ -31,13 +31,17 @@ import logs
 import salesforce
 import sign_in
 import throttle
+import tokens
 import users
 import vault
+import wording
 from blueprints import (
     account,
     applications,
+    attempts,
     authorizations,
     invitations,
+    revocations,
     secrets,
     sites,
 )
@@ -112,10 +116,11 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     salesforce.init_app(app, gate)
     keys.init_app(app)
     app.cli.add_command(audit.commands)
+    app.cli.add_command(tokens.commands)
     app.cli.add_command(users.commands)
     for resource in (
-        *(account, applications, audit_trail, authorizations, invitations, secrets),
-        *(sites, user_pages),
+        *(account, applications, attempts, audit_trail, authorizations, invitations),
+        *(revocations, secrets, sites, user_pages),
     ):
         app.register_blueprint(resource.blueprint)
     guard.mark_pages_of_others(app)
@@ -128,6 +133,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         app.register_error_handler(gone, _gone)
     app.register_error_handler(SQLAlchemyError, _database_failed)
     headers.init_app(app)
+    wording.init_app(app)
     return app
 
 

@@ -6,6 +6,7 @@ them alike. What travels to other machines are the ratios.
 """
 
 import gzip
+import json
 import os
 import random
 import sqlite3
@@ -31,7 +32,10 @@ from config import ROOT
 from database import db
 from models import (
     LONGEST_RESPONSE,
+    Attempt,
     ExternalApplication,
+    Lane,
+    Outcome,
     Role,
     SignIn,
     User,
@@ -58,6 +62,8 @@ DOMAINS = (
     "acme{}--uat.sandbox.my.salesforce.com",
     "acme{}.my.site.com/partners",
 )
+GOOD = 0.9
+"""Of the tries in a history."""
 WEIGHTS = (200, 600, 50, 100, 4, 15, 30, 1)
 """Of 1,000 records, how many are in each `State`."""
 BARE = """<!doctype html><title>Bare</title><table>{% for row in rows %}
@@ -85,7 +91,7 @@ FIRST, LAST, *_ = PAGES
 DETAIL = "/applications/"
 
 FARTHEST = 1.3
-LARGEST_PAGE, LARGEST_ASSETS = 8_000, 30_000
+LARGEST_LIST, LARGEST_DETAIL, LARGEST_ASSETS = 8_000, 10_000, 30_000
 
 
 @dataclass
@@ -175,6 +181,7 @@ def orgdesk(folder: Path, size: int) -> Flask:
         }
         rows = [row | secrets for row in records(size)]
         db.session.execute(insert(ExternalApplication), rows)
+        db.session.execute(insert(Attempt), list(attempts(size)))
         db.session.commit()
     return app
 
@@ -221,6 +228,40 @@ def records(size: int) -> Iterator[dict[str, Any]]:
         }
 
 
+def attempts(size: int) -> Iterator[dict[str, Any]]:
+    """Make up a long history for the two records whose pages are measured."""
+    chance = random.Random(size)
+    start = datetime.now(UTC)
+    for number in range(size // 10):
+        is_good = chance.random() < GOOD
+        tokens = [f"{chance.getrandbits(32):08x}" for _ in range(4)]
+        yield {
+            "application_id": size // 2 + number % 2,
+            "lane": Lane.SILENT,
+            "actor": "bench@orgdesk.example",
+            "request_id": "",
+            "started_at": start + timedelta(seconds=number),
+            "finished_at": start + timedelta(seconds=number),
+            "lease_ends": 0.0,
+            "outcome": Outcome.STORED if is_good else Outcome.FAILED,
+            "state": State.CONNECTED if is_good else State.UNREACHABLE,
+            "reason": "The org is not well (HTTP 503). Try again later.",
+            "error_code": None if is_good else "<HTTP 503>",
+            "status": 200 if is_good else 503,
+            "duration": chance.randrange(100, 900),
+            "requests": 1,
+            "rotated": is_good,
+            "access_token_before": tokens[0],
+            "access_token_after": tokens[1],
+            "refresh_token_before": tokens[2],
+            "refresh_token_after": tokens[3],
+            "answer": json.dumps(
+                {"id": "x", "scope": "api web" if number % 3 else "api"}
+                | {f"field_{at}": "a" * 60 for at in range(15)}
+            ),
+        }
+
+
 def show(bare: Case, cases: dict[tuple[str, int], Case]) -> None:
     columns = "".join(f"{f'{size:,}':>12}{'ratio':>8}" for size in SIZES)
     print(f"{'median ms by records':31}{columns}{'SQL':>5}{'gzipped':>9}")
@@ -245,9 +286,12 @@ def targets(
     yield "first and last page, the slower by the faster", difference, FARTHEST
     details = [case for case in cases.values() if DETAIL in case.path]
     lists = [case for case in cases.values() if DETAIL not in case.path]
-    for name, some, most in (("list", lists, 2), ("detail", details, 3)):
+    for name, some, most, largest in (
+        ("list", lists, 2, LARGEST_LIST),
+        ("detail", details, 4, LARGEST_DETAIL),
+    ):
         yield f"SQL statements of a {name}", max(one.statements for one in some), most
-        yield f"gzipped bytes of a {name}", max(one.size for one in some), LARGEST_PAGE
+        yield f"gzipped bytes of a {name}", max(one.size for one in some), largest
     assets = [path for path in (ROOT / "static").iterdir() if path.suffix != ".svg"]
     size = sum(len(gzip.compress(path.read_bytes())) for path in assets)
     yield "gzipped bytes of JS and CSS together", size, LARGEST_ASSETS

@@ -14,6 +14,7 @@ from werkzeug.wrappers import Response
 
 import engine
 from database import db
+from history import get_page
 from models import ExternalApplication, site_for
 from salesforce import setup_url
 
@@ -50,7 +51,7 @@ def show_panel(
     *,
     sentence: str = "",
 ) -> Response:
-    """Answer with the record's panel: alone to htmx, on its page to a browser.
+    """Answer with what a click changes: its regions to htmx, the page to a browser.
 
     The `sentence` says why what was asked for was not done.
     """
@@ -62,15 +63,12 @@ def show_panel(
         return redirect(
             url_for("applications.show", application_id=application.id), SEE_OTHER
         )
-    context = panel_context(application) | {
-        "result": result,
-        "sentence": sentence,
-    }
-    return make_response(render_template("applications/_panel.html", **context))
+    context = panel_context(application) | {"result": result, "sentence": sentence}
+    return make_response(render_template("applications/_regions.html", **context))
 
 
 def panel_context(application: ExternalApplication) -> dict[str, object]:
-    """Return what the panel's template needs."""
+    """Return what the templates of the panel and the history need."""
     origin = application.domain.origin
     engine.settle(application.id)
     return {
@@ -79,6 +77,7 @@ def panel_context(application: ExternalApplication) -> dict[str, object]:
         "setup_url": _setup_url(application),
         "own_callback_url": own_callback_url(),
         "missing_site": None if site_for(origin) else origin,
+        "history": get_page(application.id),
     }
 
 

@@ -72,6 +72,8 @@ LIMITS = {
     "invitations.accept": (Limit("links", "30 per minute", get_remote_address),),
     "authorizations.create": TOKENS,
     "authorizations.callback": TOKENS,
+    "revocations.create": TOKENS,
+    "applications.delete": TOKENS,
 }
 """By endpoint; GET counts only where it does something."""
 ACTING_GETS = ("authorizations.callback", "invitations.accept")

@@ -14,6 +14,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
 import audit
+import engine
 from database import db
 from forms import ApplicationForm
 from guard import needs
@@ -95,7 +96,12 @@ def confirm_delete(application_id: int) -> View:
 @blueprint.post("/applications/<id:application_id>/delete")
 def delete(application_id: int) -> View:
     application = load_application(application_id)
-    flash(f"{application.application_name} was deleted.")
+    said, failed = "", False
+    if "revoke" in request.form and application.holds_tokens:
+        said = engine.revoke(application)
+        failed = application.last_error is not None
+    sentence = f"{application.application_name} was deleted. {said}".strip()
+    flash(sentence, "error" if failed else "message")
     application.remove()
     audit.record(Event.RECORD_DELETED, application)
     db.session.commit()

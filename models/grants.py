@@ -110,13 +110,29 @@ class Grant(OAuthClient):
     @property
     def shown_state(self) -> State:
         """The state now: a token whose time has passed is not connected."""
-        if (
-            self.state is State.CONNECTED
-            and self.expires_at
-            and self.expires_at <= now()
-        ):
+        if self.state is State.CONNECTED and self.has_run_out:
             return State.EXPIRED
         return self.state
+
+    @property
+    def has_run_out(self) -> bool:
+        """Whether the access token's time has passed, for all that is known."""
+        return self.expires_at is not None and self.expires_at <= now()
+
+    @property
+    def time_left(self) -> timedelta | None:
+        """How long the access token lives still; below zero since it ran out."""
+        return None if self.expires_at is None else self.expires_at - now()
+
+    @property
+    def holds_tokens(self) -> bool:
+        """Whether there is anything that could be revoked."""
+        return self.access_token is not None or self.refresh_token is not None
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether the org may still be at a refresh that was never answered."""
+        return self.doubt_settles_at is not None and self.doubt_settles_at > now()
 
     @property
     def refresh_token_is_from_here(self) -> bool:
@@ -261,8 +277,9 @@ class Grant(OAuthClient):
         """Keep nothing of what the org granted; the app is as it was."""
         self.access_token = self.refresh_token = self.oauth_code = None
         self.refresh_token_problem = self.doubt_settles_at = None
-        self.expires_at = self.expiry_source = None
+        self.issued_at = self.expires_at = self.expiry_source = None
         self.granted_scopes = self.lane = self.lane_reason = None
+        self.failures, self.retry_at = 0, None
         self.state = State.NEVER_AUTHORIZED
         self._note_error(None)
 

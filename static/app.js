@@ -12,6 +12,13 @@ document.addEventListener("htmx:after:request", () => {
   document.getElementById("offline").hidden = true;
 });
 
+// A button that went with its own click hands the focus on to the first of all.
+document.addEventListener("htmx:after:swap", () => {
+  if (document.activeElement === document.body) {
+    document.getElementById("refresh")?.focus({ preventScroll: true });
+  }
+});
+
 // A secret is copied when it was asked for, or by its button, and says so.
 async function copySecret(region) {
   const secret = region.querySelector("[data-secret]");

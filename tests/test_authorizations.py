@@ -452,8 +452,8 @@ def test_a_dead_grant_is_not_tried_again(
     assert len(org.token_requests) == asked
     assert load(app, 1).state is State.LOGIN_REQUIRED
     # Said once: as the error, and not again as the reason for the next login.
-    page = client.get("/applications/1").text
-    assert page.count("expired access/refresh token") == 2  # and in the response
+    panel, _, _ = client.get("/applications/1").text.partition("history-title")
+    assert panel.count("expired access/refresh token") == 2  # and in the response
 
 
 @pytest.mark.parametrize("fault", ["outage", "too_many_requests", "nonsense"])

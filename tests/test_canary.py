@@ -252,6 +252,7 @@ class Admin:
             said = run(args=command.split())
             assert said.exit_code == 0, (command, said.output)
             Watched.kept.append(said.output)
+        Watched.kept.append(run(args=["tokens", "refresh", "--all"]).output)
         said = run(args=["users", "link", "admin@orgdesk.example"])
         self.secrets["printed link"] = said.output.strip().rpartition("/")[2]
 

@@ -23,6 +23,7 @@ from tests.conftest import ADMIN, StrictClient, add_application, browser_of, loa
 from tests.servers import PracticeOrg
 from tests.test_applications import FORM, count
 from tests.test_audit import add_events, export, run_at_once, shown, trail, verify
+from tests.test_history import add as add_attempt
 from tests.test_sign_in import (
     ADA,
     change,
@@ -87,6 +88,17 @@ def test_the_list_pages_and_searches(app: Flask, client: StrictClient) -> None:
     assert "1,000" not in client.get("/?q=x").text
     assert "Zürich 07" in client.get("/?q=ÜRICH 07&sort=name").text
     assert "No External Application matches" in client.get("/?q=100%").text
+
+
+def test_the_history_pages(app: Flask, client: StrictClient) -> None:
+    record = add_application(app)
+    ids = [add_attempt(app, record) for _ in range(12)]
+    page = client.get(f"/applications/{record}").text
+    assert page.count("Stored") == 10
+    older = f"/applications/{record}/attempts?before={ids[2]}"
+    assert older in page
+    assert client.get(older).text.count("Stored") == 2
+    assert client.get(f"/applications/{record}/attempts?before=2147483648").text
 
 
 def test_a_token_is_fetched_and_refreshed(

@@ -314,3 +314,60 @@ def test_the_fields_of_another_flow_are_hidden_unless_one_is_wrong(
     page.get_by_role("button", name="Save").click()
     expect(username).to_have_value("ada")
     expect(username).to_be_visible()
+
+
+def test_the_history_comes_along_with_each_click_and_its_pages_keep_the_focus(
+    page: Page, orgdesk: Running
+) -> None:
+    new_record(page, orgdesk, "Told")
+    log_in(page)
+    state(page, "Connected")
+    rows = page.locator("#application-history tbody tr")
+    expect(rows).to_have_count(1)
+    page.evaluate("window.sameDocument = true")
+    for times in range(2, 13):
+        refresh(page)
+        expect(rows).to_have_count(min(times, 10))
+        expect(page.locator("form.htmx-request")).to_have_count(0)
+    older = page.get_by_role("link", name="Older")
+    older.press("Enter")
+    expect(rows).to_have_count(2)
+    expect(older).to_be_focused()
+    expect(older).to_be_disabled()
+    page.get_by_role("link", name="Newest").press("Enter")
+    expect(rows).to_have_count(10)
+    expect(page.get_by_role("link", name="Newest")).to_be_focused()
+    assert page.evaluate("window.sameDocument")
+
+
+def test_a_button_that_goes_with_its_click_hands_on_the_focus(
+    page: Page, orgdesk: Running
+) -> None:
+    new_record(page, orgdesk, "Insisted")
+    log_in(page)
+    state(page, "Connected")
+    with orgdesk.database as database:
+        database.execute(
+            "UPDATE external_application SET state = 'outcome_unknown'"
+            " WHERE application_name = 'Insisted'"
+        )
+    page.reload()
+    state(page, "Outcome unknown")
+    page.get_by_role("button", name="Send the stored token again").press("Enter")
+    state(page, "Connected")
+    expect(page.get_by_role("button", name="Refresh Access Token")).to_be_focused()
+
+
+def test_a_revoked_record_takes_a_login_again(page: Page, orgdesk: Running) -> None:
+    address = new_record(page, orgdesk, "Revoked")
+    log_in(page)
+    state(page, "Connected")
+    page.get_by_role("link", name="Revoke").click()
+    expect(page.get_by_role("heading", name="Revoke Revoked?")).to_be_visible()
+    page.get_by_role("button", name="Revoke Revoked").click()
+    expect(page.get_by_text("revoked at the org and gone from")).to_be_visible()
+    assert page.url == address
+    state(page, "Never authorized")
+    assert value(page, "Refresh Token") == "none"
+    refresh(page)
+    expect(page.get_by_role("button", name="Log In")).to_be_visible()

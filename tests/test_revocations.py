@@ -1,0 +1,222 @@
+"""Ending a grant: at the practice org, and here whatever the org answers."""
+
+import html
+import re
+from datetime import timedelta
+
+import pytest
+import requests
+from flask import Flask
+
+from database import db, now
+from models import AuditEvent, Event, ExternalApplication, Flow, Role
+from practice_org import CLIENT_ID, CONSUMER_SECRET
+from salesforce import State
+from tests.conftest import StrictClient, add_application, browser_of, load
+from tests.servers import PracticeOrg, free_port
+from tests.test_authorizations import change, connect, secrets_of
+from vault import seal
+
+PAGE = "/applications/1"
+REVOCATION = f"{PAGE}/revocation"
+DELETE = f"{PAGE}/delete"
+
+
+@pytest.fixture
+def connected(app: Flask, client: StrictClient, org: PracticeOrg) -> None:
+    """Record 1 is a connection to the practice org, with its tokens."""
+    add_application(
+        app,
+        salesforce_domain=org.address,
+        client_id=CLIENT_ID,
+        consumer_secret=CONSUMER_SECRET,
+        requested_scopes="api refresh_token id",
+    )
+    connect(client, org)
+
+
+@pytest.fixture
+def unreachable(app: Flask) -> None:
+    """Record 1 has tokens of an org that is not there."""
+    domain = f"http://127.0.0.1:{free_port()}"
+    add_application(app, salesforce_domain=domain)
+    with app.app_context():
+        sealed = {"refresh_token": seal("5Aep" + "r" * 40), "access_token": seal("a")}
+    change(app, state=State.CONNECTED, **sealed)
+
+
+def is_alive(org: PracticeOrg, token: str) -> bool:
+    """Ask the org, as anybody who has the app's secret can."""
+    form = {
+        "token": token,
+        "client_id": CLIENT_ID,
+        "client_secret": CONSUMER_SECRET,
+    }
+    url = f"{org.address}/services/oauth2/introspect"
+    return bool(requests.post(url, data=form, timeout=5).json()["active"])
+
+
+def notice(page: str) -> str:
+    found = re.search(r'<p class="(notice[^"]*)".*?>(.*?)</p>', page, re.S)
+    assert found
+    return f"{found[1]}: {html.unescape(found[2])}"
+
+
+def is_there(app: Flask) -> bool:
+    with app.app_context():
+        return db.session.get(ExternalApplication, 1) is not None
+
+
+# --- revoke ----------------------------------------------------------------
+
+
+def test_a_revoked_grant_is_dead_at_the_org_and_gone_here(
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: None
+) -> None:
+    tokens = secrets_of(app)
+    assert is_alive(org, tokens["refresh"])
+    assert is_alive(org, tokens["access"])
+    answer = client.submit(REVOCATION)
+    assert (answer.status_code, answer.location) == (303, PAGE)
+    assert notice(client.get(PAGE).text) == (
+        "notice: The tokens are revoked at the org and gone from Orgdesk."
+    )
+    assert not is_alive(org, tokens["refresh"])
+    assert not is_alive(org, tokens["access"])
+    assert secrets_of(app) == {}
+    assert load(app, 1).state is State.NEVER_AUTHORIZED
+
+
+def test_nothing_is_said_any_more_of_a_token_that_is_gone(
+    app: Flask, client: StrictClient, connected: None
+) -> None:
+    change(app, rotation=True, retry_at=now() + timedelta(minutes=10))
+    page = client.get(PAGE).text
+    assert "replaced at each use" in page
+    assert "leave it alone until" in page
+    client.submit(REVOCATION)
+    page = client.get(PAGE).text
+    assert "replaced at each use" not in page
+    assert "leave it alone until" not in page
+    assert load(app, 1).issued_at is None
+
+
+def test_a_grant_that_the_org_ended_already_is_revoked_all_the_same(
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: None
+) -> None:
+    org.revoke_all()
+    client.submit(REVOCATION)
+    assert notice(client.get(PAGE).text) == (
+        "notice: The tokens are gone; the org had ended them already."
+    )
+    assert load(app, 1).last_error is None
+
+
+def test_an_org_that_does_not_answer_is_said_to_keep_what_it_has(
+    app: Flask, client: StrictClient, unreachable: None
+) -> None:
+    client.submit(REVOCATION)
+    page = client.get(PAGE).text
+    assert notice(page).startswith("notice problem: The tokens are gone from Orgdesk.")
+    assert "At the org they may live on" in page
+    assert "Revoke it there" in page
+    assert secrets_of(app) == {}
+
+
+def test_the_question_names_the_record_and_what_ends(
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: None
+) -> None:
+    tokens = secrets_of(app)
+    page = client.get(REVOCATION).text
+    assert "<h1>Revoke Acme?</h1>" in page
+    assert "The refresh token dies at the org" in page
+    assert "may be shared" not in page
+    assert is_alive(org, tokens["refresh"])
+    change(app, flow=Flow.CLIENT_CREDENTIALS, refresh_token=None)
+    page = client.get(REVOCATION).text
+    assert "The access token dies at the org" in page
+    assert "may be shared" in page
+
+
+def test_where_there_is_nothing_to_revoke_it_is_not_offered(
+    app: Flask, client: StrictClient
+) -> None:
+    add_application(app)
+    assert REVOCATION not in client.get(PAGE).text
+    page = client.get(REVOCATION).text
+    assert "there is nothing to revoke" in page
+    assert "danger" not in page
+    assert 'name="revoke"' not in client.get(DELETE).text
+
+
+def test_admins_are_offered_to_revoke_and_operators_are_not(
+    app: Flask, client: StrictClient, connected: None
+) -> None:
+    assert REVOCATION in client.get(PAGE).text
+    operator = browser_of(app, "operator@orgdesk.example", Role.OPERATOR)
+    assert REVOCATION not in operator.get(PAGE).text
+
+
+def test_a_record_that_is_gone_has_nothing_to_revoke(client: StrictClient) -> None:
+    assert client.get(REVOCATION).status_code == 404
+    assert client.submit(REVOCATION).status_code == 404
+
+
+# --- delete ----------------------------------------------------------------
+
+
+def test_deleting_revokes_where_that_is_ticked_as_it_is_at_first(
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: None
+) -> None:
+    tokens = secrets_of(app)
+    box = re.search(
+        r'<input type="checkbox"[^>]*name="revoke"[^>]*>', client.get(DELETE).text
+    )
+    assert box
+    assert " checked" in box[0]
+    assert client.submit(DELETE, revoke="y").status_code == 303
+    assert notice(client.get("/").text) == (
+        "notice: Acme was deleted. The tokens are revoked at the org and gone from"
+        " Orgdesk."
+    )
+    assert not is_alive(org, tokens["refresh"])
+    assert not is_there(app)
+
+
+def test_deleting_alone_leaves_the_grant_at_the_org(
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: None
+) -> None:
+    tokens = secrets_of(app)
+    client.submit(DELETE)
+    assert notice(client.get("/").text) == "notice: Acme was deleted."
+    assert is_alive(org, tokens["refresh"])
+    assert not is_there(app)
+
+
+def test_an_org_that_does_not_answer_keeps_nothing_from_being_deleted(
+    app: Flask, client: StrictClient, unreachable: None
+) -> None:
+    assert client.submit(DELETE, revoke="y").status_code == 303
+    said = notice(client.get("/").text)
+    assert said.startswith("notice problem: Acme was deleted. The tokens are gone from")
+    assert "At the org they may live on" in said
+    assert not is_there(app)
+
+
+def test_both_acts_are_in_the_audit_trail(
+    app: Flask, client: StrictClient, connected: None
+) -> None:
+    client.submit(DELETE, revoke="y")
+    with app.app_context():
+        events = db.session.scalars(
+            db.select(AuditEvent.event).order_by(AuditEvent.id.desc()).limit(2)
+        ).all()
+    assert events == [Event.RECORD_DELETED, Event.TOKEN_REVOKED]
+
+
+def test_a_record_without_tokens_is_deleted_without_asking_anybody(
+    app: Flask, client: StrictClient
+) -> None:
+    add_application(app)
+    client.submit(DELETE, revoke="y")
+    assert notice(client.get("/").text) == "notice: Acme was deleted."
