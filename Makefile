@@ -1,7 +1,7 @@
 # make run     Orgdesk and a practice org, on this machine
 # make check   lint, types and tests: what has to hold before a change goes in
 # make fuzz    the tests that make up their input, at length and at random
-# make bench   how fast the pages are, as ratios
+# make bench   how fast pages and clicks are, as ratios
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -30,7 +30,7 @@ fuzz: $(VENV)/dev
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests --ignore tests/browser
 
 bench: $(VENV)/dev
-	$(BIN)/python bench.py
+	$(BIN)/python -m bench
 
 screenshots: $(VENV)/dev
 	$(BIN)/python -m tests.browser.screenshots
