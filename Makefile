@@ -1,13 +1,16 @@
 # make run     Orgdesk and a practice org, on this machine
 # make check   lint, types and tests: what has to hold before a change goes in
 # make fuzz    the tests that make up their input, at length and at random
-# make bench   how fast the pages are, as ratios
+# make soak    refreshes beside faults for a minute, and workers that are killed
+# make bench   how fast pages and clicks are, as ratios
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SOAK := --seconds 60
+ROUNDS := 50
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: run check lint types test fuzz bench screenshots
+.PHONY: run check lint types test fuzz soak bench screenshots
 .DEFAULT_GOAL := run
 
 run: $(VENV)/run
@@ -29,8 +32,13 @@ test: $(VENV)/dev
 fuzz: $(VENV)/dev
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests --ignore tests/browser
 
+soak: $(VENV)/dev
+	$(BIN)/python -m tests.soak $(SOAK)
+	ORGDESK_TEST_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/test_processes.py \
+	  tests/test_processes_postgresql.py -k killed
+
 bench: $(VENV)/dev
-	$(BIN)/python bench.py
+	$(BIN)/python -m bench
 
 screenshots: $(VENV)/dev
 	$(BIN)/python -m tests.browser.screenshots

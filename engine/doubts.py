@@ -12,7 +12,7 @@ from database import now
 from engine.flights import CANNOT_TELL, SETTLED
 from engine.lanes import Asked, Request
 from models import ExternalApplication, Lane
-from salesforce import SalesforceError, State, introspect
+from salesforce import Introspection, SalesforceError, State, Trip, introspect
 
 DEADLINE = 5.0
 """Seconds for the question."""
@@ -29,18 +29,29 @@ class Doubt(NamedTuple):
 
     def remains(self, request: Request) -> Asked | None:
         """Ask the org; return what to tell, or None where the token may be sent."""
-        secret, client = request.clients[0]
-        try:
-            seen = introspect(
-                client, self.refresh_token, "refresh_token", deadline=DEADLINE
-            )
-        except SalesforceError as error:
-            return Asked(_cannot_tell(error), client, secret, 1)
+        for sent, (secret, client) in enumerate(request.clients, start=1):
+            try:
+                seen = introspect(
+                    client, self.refresh_token, "refresh_token", deadline=DEADLINE
+                )
+            except SalesforceError as error:
+                unsettled: SalesforceError | None = _cannot_tell(error)
+                if error.is_wrong_secret:
+                    continue
+            else:
+                unsettled = self._unsettled(seen)
+            break
+        if unsettled is None:
+            return None
+        seconds = unsettled.trip.seconds if unsettled.trip else 0.0
+        return Asked(unsettled, client, secret, sent, seconds)
+
+    def _unsettled(self, seen: Introspection) -> SalesforceError | None:
         if not seen.active:
-            return Asked(_used_up(), client, secret, 1)
+            return _used_up(seen.trip)
         left = self.settles_at - now()
         if timedelta() < left <= SETTLED:  # more is of a clock that was set back
-            return Asked(_not_yet(left), client, secret, 1)
+            return _not_yet(left, seen.trip)
         return None
 
 
@@ -59,27 +70,28 @@ def _cannot_tell(error: SalesforceError) -> SalesforceError:
         f" does not tell: {error}",
         state=State.OUTCOME_UNKNOWN,
         code=CANNOT_TELL if error.refused else error.code,
-        response=error.response,
         action="Log in again.",
         trip=error.trip,
     )
 
 
-def _used_up() -> SalesforceError:
+def _used_up(trip: Trip) -> SalesforceError:
     return SalesforceError(
         "The stored refresh token is used up: the answer that brought its successor"
         " was lost.",
         state=State.LOGIN_REQUIRED,
         code=USED_UP,
         action="Log in again.",
+        trip=trip,
     )
 
 
-def _not_yet(left: timedelta) -> SalesforceError:
+def _not_yet(left: timedelta, trip: Trip) -> SalesforceError:
     return SalesforceError(
         "The stored refresh token still lives, but the org may be at the lost request"
         " yet.",
         state=State.OUTCOME_UNKNOWN,
         code=NOT_YET,
         action=f"Press Refresh Access Token again in {round(left.total_seconds())} s.",
+        trip=trip,
     )

@@ -245,7 +245,7 @@ def _write_history(
     attempt.access_token_after, attempt.refresh_token_after = application.fingerprints
     before, after = flight.before[1], attempt.refresh_token_after
     replaced = before is not None and after != before
-    if flight.lane is Lane.SILENT and outcome is not Outcome.SUPERSEDED:
+    if flight.lane is Lane.SILENT and (outcome is Outcome.STORED or replaced):
         attempt.rotated = replaced
     if outcome is Outcome.STORED:
         audit.record(

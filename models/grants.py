@@ -197,9 +197,11 @@ class Grant(OAuthClient):
         elif lane is Lane.BROWSER and not self._is_of_this_user(answer):
             self.refresh_token_problem = ANOTHERS
         elif lane is Lane.SILENT:
-            # An answer without one says that the one that was sent lives on.
+            # An answer without one says that the one that was sent lives on. Where
+            # they are replaced, and the app may ask, that is asked before it is used.
             self.rotation = self.rotation or False
-            self.doubt_settles_at = None
+            asks = client.client_secret and self.introspection_refused_at is None
+            self.doubt_settles_at = now() if self.rotation and asks else None
         if client.app != self.app:
             self._note_error(MOVED, RECORD_CHANGED)
             return False

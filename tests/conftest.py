@@ -247,7 +247,7 @@ def org(org_process: PracticeOrg) -> PracticeOrg:
 
 def add_application(app: Flask, **changes: Any) -> int:
     """Store a record and return its id; one on this machine may be called."""
-    description = {
+    description: dict[str, Any] = {
         "application_name": "Acme",
         "salesforce_domain": "acme.my.salesforce.com",
         "client_id": "3MVG9AcmeConsumerKey",

@@ -278,6 +278,35 @@ def test_a_lost_answer_is_cleared_up_by_asking_not_by_sending(
     assert org.families_revoked == 0
 
 
+def test_a_refresh_token_whose_successor_was_left_out_is_not_simply_sent_again(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    connect(client, org)
+    org.switch(rotation=True)
+    click(client)
+    org.switch(rotation=True, fault="missing_fields", times=1)
+    assert click(client) == 200
+    assert load(app, 1).state is State.CONNECTED
+    asked = len(org.token_requests)
+    assert click(client) == 204
+    assert len(org.token_requests) == asked
+    assert load(app, 1).state is State.LOGIN_REQUIRED
+    assert org.families_revoked == 0
+
+
+@pytest.mark.parametrize("introspection", ["allowed", "refused"])
+def test_an_org_that_replaces_refresh_tokens_no_more_still_takes_no_login(
+    app: Flask, client: StrictClient, org: PracticeOrg, introspection: str
+) -> None:
+    connect(client, org)
+    org.switch(rotation=True, introspection=introspection)
+    click(client)
+    org.switch(introspection=introspection)
+    for _ in range(3):
+        assert click(client) == 200
+        assert load(app, 1).state is State.CONNECTED
+
+
 def doubt(app: Flask, settles_in: timedelta) -> None:
     with app.app_context():
         record = db.session.get_one(ExternalApplication, 1)

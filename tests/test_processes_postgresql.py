@@ -14,9 +14,9 @@ from salesforce import State
 from tests.fleet import Fleet, fleet, until
 from tests.servers import PracticeOrg, free_port, practice_org
 from tests.test_processes import AT_ONCE, Stage, asked, is_settled, switch
+from tests.test_processes import ROUNDS as ROUNDS_ON_SQLITE
 
-ROUNDS = 5
-"""Times two databases: ten at each stage."""
+ROUNDS = (ROUNDS_ON_SQLITE + 1) // 2
 
 
 @pytest.fixture(scope="module")

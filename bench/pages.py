@@ -1,4 +1,4 @@
-"""How fast the pages are: `make bench`.
+"""How fast the pages are.
 
 Each page is measured beside a bare Flask view that runs one SQL statement and
 renders 25 rows, in turns, so that whatever else the machine does hits all of
@@ -295,7 +295,3 @@ def targets(
     assets = [path for path in (ROOT / "static").iterdir() if path.suffix != ".svg"]
     size = sum(len(gzip.compress(path.read_bytes())) for path in assets)
     yield "gzipped bytes of JS and CSS together", size, LARGEST_ASSETS
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,1 @@
+"""How fast Orgdesk is: `make bench`. What travels to other machines are ratios."""
