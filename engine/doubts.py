@@ -35,16 +35,14 @@ class Doubt(NamedTuple):
                     client, self.refresh_token, "refresh_token", deadline=DEADLINE
                 )
             except SalesforceError as error:
-                unsettled: SalesforceError | None = _cannot_tell(error)
-                if error.is_wrong_secret:
-                    continue
-            else:
-                unsettled = self._unsettled(seen)
-            break
-        if unsettled is None:
+                asked = Asked(_cannot_tell(error), client, secret, sent)
+                if not error.is_wrong_secret:
+                    return asked
+                continue
+            if unsettled := self._unsettled(seen):
+                return Asked(unsettled, client, secret, sent, seen.trip.seconds)
             return None
-        seconds = unsettled.trip.seconds if unsettled.trip else 0.0
-        return Asked(unsettled, client, secret, sent, seconds)
+        return asked
 
     def _unsettled(self, seen: Introspection) -> SalesforceError | None:
         if not seen.active:
