@@ -43,6 +43,10 @@ READ_TIMEOUT = 15
 """Seconds between two bytes of the answer."""
 DEADLINE = 20
 """Seconds from the start of the request to the last byte of the answer, at most."""
+STOOD_STILL = 1
+"""Seconds after the deadline by which a waiter wakes late only in a stopped process."""
+CATCH_UP = 1
+"""Seconds in which such a process may read what has come in."""
 LARGEST_ANSWER = 32_768
 """Bytes after decompression: what the record keeps of an answer."""
 CHUNK = 8_192
@@ -128,6 +132,10 @@ class _Call:
         thread = threading.Thread(target=run, args=(self._run,), daemon=True)
         thread.start()
         thread.join(max(0, self._until - time.monotonic()))
+        if time.monotonic() - self._until > STOOD_STILL:
+            # This process was stopped, and the answer may have come meanwhile: it
+            # may be the only copy of a token.
+            thread.join(CATCH_UP)
         outcome = self._outcome_or_cut()
         if isinstance(outcome, OSError | ValueError | HTTPException | URLLIB3_ERROR):
             raise NoAnswer(outcome, sent=self.sent) from None

@@ -106,6 +106,7 @@ STAGES = (
     ServerStage.after_it_left,
     ServerStage.before_the_commit,
     ServerStage.after_the_commit,
+    ServerStage.before_the_commit,  # which no other test reaches
 )
 
 
