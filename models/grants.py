@@ -258,7 +258,7 @@ class Grant(OAuthClient):
         if error.state is not None and not superseded and not of_the_code:
             self.state = error.state
             if error.state is State.LOGIN_REQUIRED:
-                self.refresh_token_problem = str(error)
+                self.refresh_token_problem = self.without_secrets(str(error))
                 self.doubt_settles_at = None
         if lane is not Lane.BROWSER:
             self._back_off(error)

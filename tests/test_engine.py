@@ -521,6 +521,19 @@ def test_a_dead_grant_is_not_tried_again_by_itself(
     assert len(org.token_requests) == asked
 
 
+def test_what_an_org_sends_back_of_old_is_shown_nowhere(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    """The code was no part of the refresh that the org answers with it."""
+    connect(client, org)
+    code = secrets_of(app)["code"]
+    org.switch(fault="error", error=f"invalid_grant: {code}")
+    begin(client)
+    assert load(app, 1).state is State.LOGIN_REQUIRED
+    assert code not in str(vars(load(app, 1)) | vars(attempts(app)[-1]))
+    assert code not in client.get("/applications/1").text
+
+
 ERRORS = {
     "invalid_grant: expired access/refresh token": State.LOGIN_REQUIRED,
     "invalid_grant: inactive user": State.BLOCKED,
