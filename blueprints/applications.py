@@ -96,12 +96,12 @@ def confirm_delete(application_id: int) -> View:
 @blueprint.post("/applications/<id:application_id>/delete")
 def delete(application_id: int) -> View:
     application = load_application(application_id)
-    said, failed = "", False
+    sentence, category = f"{application.application_name} was deleted.", "message"
     if "revoke" in request.form and application.holds_tokens:
-        said = engine.revoke(application)
-        failed = application.last_error is not None
-    sentence = f"{application.application_name} was deleted. {said}".strip()
-    flash(sentence, "error" if failed else "message")
+        revoked = engine.revoke(application)
+        sentence += f" {revoked.sentence}"
+        category = "message" if revoked.everywhere else "error"
+    flash(sentence, category)
     application.remove()
     audit.record(Event.RECORD_DELETED, application)
     db.session.commit()

@@ -18,8 +18,8 @@ def confirm(application_id: int) -> str:
 @blueprint.post("/applications/<id:application_id>/revocation")
 def create(application_id: int) -> Response:
     application = load_application(application_id)
-    sentence = engine.revoke(application)
-    flash(sentence, "error" if application.last_error else "message")
+    revoked = engine.revoke(application)
+    flash(revoked.sentence, "message" if revoked.everywhere else "error")
     return redirect(
         url_for("applications.show", application_id=application_id), SEE_OTHER
     )

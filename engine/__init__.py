@@ -10,13 +10,14 @@ from engine.flights import settle
 from engine.lanes import Step, choose
 from engine.logins import finish_login
 from engine.results import LoginRefused, RecordGone, Result
-from engine.revocation import revoke
+from engine.revocation import Revoked, revoke
 from engine.tokens import get_token
 
 __all__ = [
     "LoginRefused",
     "RecordGone",
     "Result",
+    "Revoked",
     "Step",
     "choose",
     "finish_login",

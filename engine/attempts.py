@@ -28,7 +28,9 @@ def carry_out(
     asked = _ask(request, doubt)
     landed = land(flight, asked)
     if landed.replaced:
-        revoke_replaced(flight.application_id, *landed.replaced)
+        revoke_replaced(
+            flight.application_id, landed.replaced.refresh_token, landed.replaced.domain
+        )
     if landed.result.stored and asked.client:
         find_expiry(flight.application_id, asked.client, former)
     return landed.result

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from database import now
 from engine.flights import CANNOT_TELL, SETTLED
-from engine.lanes import Asked, Request
+from engine.lanes import Asked, Request, with_either_secret
 from models import ExternalApplication, Lane
 from salesforce import Introspection, SalesforceError, State, Trip, introspect
 
@@ -29,20 +29,22 @@ class Doubt(NamedTuple):
 
     def remains(self, request: Request) -> Asked | None:
         """Ask the org; return what to tell, or None where the token may be sent."""
-        for sent, (secret, client) in enumerate(request.clients, start=1):
-            try:
-                seen = introspect(
-                    client, self.refresh_token, "refresh_token", deadline=DEADLINE
-                )
-            except SalesforceError as error:
-                asked = Asked(_cannot_tell(error), client, secret, sent)
-                if not error.is_wrong_secret:
-                    return asked
-                continue
-            if unsettled := self._unsettled(seen):
-                return Asked(unsettled, client, secret, sent, seen.trip.seconds)
+        tried = with_either_secret(
+            request.clients,
+            lambda client: introspect(
+                client, self.refresh_token, "refresh_token", deadline=DEADLINE
+            ),
+        )
+        seen = tried.result
+        unsettled = (
+            _cannot_tell(seen)
+            if isinstance(seen, SalesforceError)
+            else self._unsettled(seen)
+        )
+        if unsettled is None:
             return None
-        return asked
+        seconds = unsettled.trip.seconds if unsettled.trip else 0.0
+        return Asked(unsettled, tried.client, tried.secret, tried.requests, seconds)
 
     def _unsettled(self, seen: Introspection) -> SalesforceError | None:
         if not seen.active:

@@ -55,13 +55,13 @@ def find_expiry(application_id: int, client: Client, former: Former) -> None:
             return
         if application.expiry_source is ExpirySource.STATED:
             return
-        refused_at, knows = application.introspection_refused_at, True
+        may_ask = client.client_secret and not _is_recent(
+            application.introspection_refused_at
+        )
         db.session.commit()
-        if client.client_secret and not _is_recent(refused_at):
-            knows = _introspect(application_id, client, token)
-        else:
-            knows = False
-        if not knows and former.access_token != token:
+        if may_ask and _introspect(application_id, client, token):
+            return
+        if former.access_token != token:
             _learn(application_id, client, token, former)
     except OperationalError as error:
         db.session.rollback()
@@ -91,8 +91,9 @@ def _learn(application_id: int, client: Client, token: str, former: Former) -> N
     if age is None or former.access_token is None:
         return
     alive = is_alive(client, former.access_token, deadline=DEADLINE)
-    application = _holder_of(application_id, token) if alive is not None else None
-    if application and alive is not None:
+    if alive is None:
+        return
+    if application := _holder_of(application_id, token):
         application.learn_lifetime(age, alive=alive)
         lifetime, source = application.assumed_lifetime
         application.expire(now() + lifetime, source)

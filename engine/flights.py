@@ -27,7 +27,7 @@ from models import (
     left_behind,
     prune_attempts,
 )
-from salesforce import TIMEOUT, Client, SalesforceError, State, TokenAnswer
+from salesforce import TIMEOUT, SalesforceError, State, TokenAnswer
 
 STORE_PATIENCE = 20.0
 """Seconds for which a database that cannot be written is tried again."""
@@ -66,16 +66,22 @@ class Flight(NamedTuple):
     before: tuple[str | None, str | None]
 
 
+class StoredGrant(NamedTuple):
+    """A refresh token, and the host and the Client ID of the app that it is of."""
+
+    refresh_token: str
+    domain: str
+    client_id: str
+
+
 class Landed(NamedTuple):
     """What came of a flight, and what is left to do after it.
 
-    `client` is who asked; `replaced` is a grant that is stored no more and
-    should be revoked, with the app and host that gave it.
+    `replaced` is a grant that is stored no more and should be revoked.
     """
 
     result: Result
-    client: Client | None = None
-    replaced: tuple[str, tuple[str, str]] | None = None
+    replaced: StoredGrant | None = None
 
 
 def arrival() -> float:
@@ -153,17 +159,17 @@ def _land(flight: Flight, asked: Asked) -> Landed:
     if not was_open and attempt.outcome is not Outcome.LOST:
         # It is closed by this very process: the commit went through, and the
         # connection broke before that could be said.
-        return Landed(result_of(attempt), asked.client)
+        return Landed(result_of(attempt))
     untouched = application.fingerprints == flight.before
     if not was_open and not (untouched and _brings_a_token(asked)):
         late = Result(flight.lane, application.state, TOO_LATE)
         db.session.rollback()
         log.warning("Attempt %s came back too late; its answer is dropped", flight.id)
-        return Landed(late, asked.client, _orphan(asked))
+        return Landed(late, _orphan(asked))
     replaced = _apply(flight, asked, application, attempt, untouched=untouched)
     result = result_of(attempt)
     db.session.commit()
-    return Landed(result, asked.client, replaced)
+    return Landed(result, replaced)
 
 
 def _brings_a_token(asked: Asked) -> bool:
@@ -177,7 +183,7 @@ def _apply(
     attempt: Attempt,
     *,
     untouched: bool,
-) -> tuple[str, tuple[str, str]] | None:
+) -> StoredGrant | None:
     """Take the answer over, note it in history and trail; return a grant replaced.
 
     `untouched` tells that the record holds what it held when the flight began.
@@ -204,6 +210,7 @@ def _apply(
     if is_login and former and former != _stored_grant(application):
         replaced = former
     _write_history(flight, asked, application, attempt, outcome)
+    _write_trail(flight, application, attempt)
     return replaced
 
 
@@ -243,26 +250,37 @@ def _write_history(
     if result.response is not None:
         attempt.answer = application.without_secrets(result.response)
     attempt.access_token_after, attempt.refresh_token_after = application.fingerprints
-    before, after = flight.before[1], attempt.refresh_token_after
-    replaced = before is not None and after != before
+    replaced = _is_replaced(attempt)
     if flight.lane is Lane.SILENT and (outcome is Outcome.STORED or replaced):
         attempt.rotated = replaced
-    if outcome is Outcome.STORED:
+    if isinstance(result, SalesforceError):
+        attempt.error_code = result.code
+        attempt.reason = application.without_secrets(str(result))
+    elif outcome is not Outcome.STORED:
+        attempt.error_code = application.last_error_code
+        attempt.reason = application.last_error
+
+
+def _is_replaced(attempt: Attempt) -> bool:
+    before = attempt.refresh_token_before
+    return before is not None and before != attempt.refresh_token_after
+
+
+def _write_trail(
+    flight: Flight, application: ExternalApplication, attempt: Attempt
+) -> None:
+    """Note in the audit trail what the attempt came to."""
+    if attempt.outcome is Outcome.STORED:
         audit.record(
             Event.TOKEN_REFRESHED,
             application,
             lane=flight.lane,
             reason=flight.reason,
             access_token_fingerprint=attempt.access_token_after,
-            refresh_token_fingerprint=after,
-            refresh_token_replaced=replaced,
+            refresh_token_fingerprint=attempt.refresh_token_after,
+            refresh_token_replaced=_is_replaced(attempt),
         )
         return
-    error = result if isinstance(result, SalesforceError) else None
-    attempt.error_code = error.code if error else application.last_error_code
-    attempt.reason = (
-        application.without_secrets(str(error)) if error else application.last_error
-    )
     audit.record(
         Event.REFRESH_FAILED,
         application,
@@ -270,27 +288,26 @@ def _write_history(
         state=application.state,
         error_code=attempt.error_code,
         reason=attempt.reason,
-        superseded=outcome is Outcome.SUPERSEDED,
-        refresh_token_replaced=replaced,
+        superseded=attempt.outcome is Outcome.SUPERSEDED,
+        refresh_token_replaced=_is_replaced(attempt),
     )
 
 
-def _stored_grant(
-    application: ExternalApplication,
-) -> tuple[str, tuple[str, str]] | None:
-    """Return the stored refresh token, and the host and app that gave it."""
-    value = application.opened("refresh_token")
+def _stored_grant(application: ExternalApplication) -> StoredGrant | None:
+    token = application.opened("refresh_token")
     domain = application.refresh_token_domain
     client_id = application.refresh_token_client_id
-    return (value, (domain, client_id)) if value and domain and client_id else None
+    if token and domain and client_id:
+        return StoredGrant(token, domain, client_id)
+    return None
 
 
-def _orphan(asked: Asked) -> tuple[str, tuple[str, str]] | None:
+def _orphan(asked: Asked) -> StoredGrant | None:
     """Return a refresh token that came for a grant that is stored no more."""
     token = asked.result.refresh_token
     if token is None or asked.client is None:
         return None
-    return token, asked.client.app
+    return StoredGrant(token, *asked.client.app)
 
 
 def result_of(attempt: Attempt) -> Result:
@@ -314,7 +331,6 @@ def take_over(attempt: Attempt) -> Result | None:
     None where the next one may simply begin: nothing was lost, the org is known
     not to replace refresh tokens, or somebody else closed it.
     """
-    lost = attempt.lane is Lane.SILENT
     if not attempt.finish(Outcome.LOST, error_code=OWNER_GONE):
         db.session.rollback()
         return None
@@ -323,12 +339,12 @@ def take_over(attempt: Attempt) -> Result | None:
         db.session.rollback()
         raise RecordGone
     db.session.refresh(attempt)
-    lost = lost and application.fingerprints == attempt.fingerprints_before
+    untouched = application.fingerprints == attempt.fingerprints_before
+    is_lost = untouched and attempt.lane is Lane.SILENT
     attempt.reason = _what_was_lost(attempt)
-    if lost:
+    if is_lost:
         application.doubt(timedelta())  # the lease was longer than any org takes
         application.leave_unknown(attempt.reason, ASK_OR_LOG_IN, OWNER_GONE)
-        lost = application.rotation is not False
     attempt.state = application.state
     audit.record(
         Event.REFRESH_FAILED,
@@ -341,7 +357,7 @@ def take_over(attempt: Attempt) -> Result | None:
     )
     result = result_of(attempt)
     db.session.commit()
-    return result if lost else None
+    return result if is_lost and application.rotation is not False else None
 
 
 def _what_was_lost(attempt: Attempt) -> str:

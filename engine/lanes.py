@@ -7,7 +7,7 @@ database connection is held while the org is asked.
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from models import ExternalApplication, Flow, Lane, Secret, site_for
 from salesforce import (
@@ -30,7 +30,11 @@ PAUSES = (0.5, 1.5)
 SHORTEST_CALL = 1.0
 """Seconds that have to be left for another request to be begun."""
 
+Clients = tuple[tuple[Secret | None, Client], ...]
+"""The app with its current and, where there is one, its next consumer secret, in the
+order of trying; or with none that counts."""
 Send = Callable[[Client, float], TokenAnswer]
+T = TypeVar("T")
 
 
 class Step(NamedTuple):
@@ -41,15 +45,20 @@ class Step(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What is to be asked, in plain values.
+    """What is to be asked, in plain values. `send` asks once, within some seconds."""
 
-    `clients` are the app with its current and, where there is one, its next
-    consumer secret, or with none that counts. `send` asks once, within some seconds.
-    """
-
-    clients: tuple[tuple[Secret | None, Client], ...]
+    clients: Clients
     send: Send
     is_repeatable: bool = False
+
+
+class Tried(NamedTuple, Generic[T]):
+    """The last answer, with whose secret, and how many were tried."""
+
+    result: T | SalesforceError
+    client: Client
+    secret: Secret | None
+    requests: int
 
 
 class Asked(NamedTuple):
@@ -115,9 +124,7 @@ def _prepare(application: ExternalApplication, lane: Lane) -> Request:
     return Request(((None, clients[0][1]),), assertion, is_repeatable=True)
 
 
-def clients_of(
-    application: ExternalApplication,
-) -> tuple[tuple[Secret | None, Client], ...]:
+def clients_of(application: ExternalApplication) -> Clients:
     """Return the app that asks, with each of its secrets in the order of trying.
 
     Raises `SalesforceError` where it may not ask or no key opens a secret. The
@@ -151,31 +158,32 @@ def ask(request: Request) -> Asked:
     end, sent = began + PATIENCE, 0
     pauses = iter(PAUSES if request.is_repeatable else ())
     while True:
-        asked = _with_either_secret(request, end)
-        sent += asked.requests
+        tried = with_either_secret(
+            request.clients,
+            lambda client: request.send(
+                client, max(SHORTEST_CALL, end - time.monotonic())
+            ),
+        )
+        sent += tried.requests
         pause = next(pauses, None)
-        if not _is_worth_repeating(asked.result, pause, end):
+        if not _is_worth_repeating(tried.result, pause, end):
             seconds = time.monotonic() - began
-            return asked._replace(requests=sent, seconds=seconds)
-        time.sleep(_longer(asked.result, pause or 0))
+            return Asked(tried.result, tried.client, tried.secret, sent, seconds)
+        time.sleep(_longer(tried.result, pause or 0))
 
 
-def _with_either_secret(request: Request, end: float) -> Asked:
-    asked = None
-    for sent, (secret, client) in enumerate(request.clients, start=1):
-        result = _try(request.send, client, end)
-        asked = Asked(result, client, secret, sent)
-        if isinstance(result, TokenAnswer) or not result.is_wrong_secret:
-            break
-    assert asked
-    return asked
-
-
-def _try(send: Send, client: Client, end: float) -> TokenAnswer | SalesforceError:
-    try:
-        return send(client, max(SHORTEST_CALL, end - time.monotonic()))
-    except SalesforceError as error:
-        return error
+def with_either_secret(clients: Clients, send: Callable[[Client], T]) -> Tried[T]:
+    """Send with the current secret, and with the next where the org refuses that."""
+    tried = None
+    for sent, (secret, client) in enumerate(clients, start=1):
+        try:
+            return Tried(send(client), client, secret, sent)
+        except SalesforceError as error:
+            tried = Tried[T](error, client, secret, sent)
+            if not error.is_wrong_secret:
+                break
+    assert tried
+    return tried
 
 
 def _is_worth_repeating(

@@ -1,6 +1,5 @@
 """Ending a grant: at the org first, then here, whatever the org answered."""
 
-import logging
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -21,8 +20,6 @@ LIVES_ON = "Revoke it there: Setup, Connected Apps OAuth Usage, or the app's own
 
 DONE, UNREADABLE = "<revoked>", "<unreadable secret>"
 
-log = logging.getLogger(__name__)
-
 
 class _Held(NamedTuple):
     """A token as the record holds it, and where it has to be revoked.
@@ -35,8 +32,15 @@ class _Held(NamedTuple):
     ends_others: bool
 
 
-def revoke(application: ExternalApplication) -> str:
-    """Revoke what the org granted, forget it here, and say in a sentence how it went.
+class Revoked(NamedTuple):
+    """How it went, for an admin; `everywhere` unless something may live on."""
+
+    sentence: str
+    everywhere: bool
+
+
+def revoke(application: ExternalApplication) -> Revoked:
+    """Revoke what the org granted, forget it here, and say how it went.
 
     A refresh token goes first, for it ends its access tokens. What no key
     opens cannot be revoked, and is forgotten all the same.
@@ -57,7 +61,8 @@ def revoke(application: ExternalApplication) -> str:
     sentence = _in_words(said, unreadable=unreadable)
     application.forget_tokens()
     failed = [one for one in said if not one.gone]
-    if failed or unreadable:
+    everywhere = not failed and not unreadable
+    if not everywhere:
         application.note_problem(
             sentence, (failed[0].code if failed else None) or UNREADABLE, LIVES_ON
         )
@@ -65,17 +70,15 @@ def revoke(application: ExternalApplication) -> str:
         Event.TOKEN_REVOKED,
         application,
         answers=[one.code or DONE for one in said],
-        ended_at_the_org=not failed and not unreadable,
+        ended_at_the_org=everywhere,
     )
     db.session.commit()
-    return sentence
+    return Revoked(sentence, everywhere)
 
 
-def revoke_replaced(
-    application_id: int, refresh_token: str, app: tuple[str, str]
-) -> None:
+def revoke_replaced(application_id: int, refresh_token: str, domain: str) -> None:
     """Revoke a grant that is stored no more: a user has five approvals an app."""
-    said = _revoke(_Held(refresh_token, app[0], ends_others=True))
+    said = _revoke(_Held(refresh_token, domain, ends_others=True))
     application = db.session.get(ExternalApplication, application_id)
     if application is None:
         return

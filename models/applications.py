@@ -44,14 +44,6 @@ class ExternalApplication(Grant, Model):
 
     __tablename__ = "external_application"
     audit_kind: ClassVar[str] = "External Application"
-    SECRETS: ClassVar = {
-        "access_token": "Access Token",
-        "refresh_token": "Refresh Token",
-        "consumer_secret": "Consumer Secret",
-        "next_consumer_secret": "Next Consumer Secret",
-        "private_key": "Private Key",
-    }
-    """The columns that hold them, and their labels."""
 
     id: Mapped[int] = mapped_column(primary_key=True)
     application_name: Mapped[str] = mapped_column(String(LONGEST_TEXT))
@@ -198,7 +190,7 @@ class ExternalApplication(Grant, Model):
         the flow changes, all that is stored stays. A new private key does away
         with the certificate of the one before.
         """
-        before = (self.salesforce_domain, self.client_id)
+        before = self.app
         self.application_name = application_name
         self.salesforce_domain = str(salesforce_domain)
         self.client_id = client_id

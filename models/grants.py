@@ -6,6 +6,7 @@ The token engine speaks in the verbs that stand here: `store_token`,
 
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import ClassVar
 
 from sqlalchemy import String, Text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -22,7 +23,7 @@ from salesforce import (
     origin_of,
     redact,
 )
-from vault import Encrypted, Sealed, UnreadableSecret, fingerprint, seal
+from vault import Encrypted, Sealed, UnreadableSecret, seal
 
 LONGEST_RESPONSE = 32_768
 """Characters of the Authorization Server Response that a record keeps."""
@@ -34,11 +35,6 @@ SESSION_TIMEOUTS = tuple(
     timedelta(minutes=minutes) for minutes in (15, 30, 60, 120, 240, 480, 720, 1_440)
 )
 """What the Session Settings of an org offer (Salesforce Help, "Session Settings")."""
-
-KEPT_SECRET = (
-    *("access_token", "refresh_token", "oauth_code"),
-    *("consumer_secret", "next_consumer_secret", "private_key"),
-)
 
 ANOTHERS = "The stored refresh token is not known to be of the user who logged in."
 MOVED = (
@@ -63,6 +59,15 @@ class ExpirySource(StrEnum):
 
 class Grant(OAuthClient):
     """The columns and verbs of what the org granted."""
+
+    SECRETS: ClassVar = {
+        "access_token": "Access Token",
+        "refresh_token": "Refresh Token",
+        "consumer_secret": "Consumer Secret",
+        "next_consumer_secret": "Next Consumer Secret",
+        "private_key": "Private Key",
+    }
+    """The columns that hold what an admin may ask to see, and their labels."""
 
     state: Mapped[State] = mapped_column(words(State), default=State.NEVER_AUTHORIZED)
     access_token: Mapped[Sealed | None] = mapped_column(Encrypted)
@@ -142,18 +147,27 @@ class Grant(OAuthClient):
     @property
     def fingerprints(self) -> tuple[str | None, str | None]:
         """Of access and refresh token: what tells one grant from the next."""
-        return _fingerprint(self.access_token), _fingerprint(self.refresh_token)
+        access, refresh = self.access_token, self.refresh_token
+        return (
+            access.fingerprint if access else None,
+            refresh.fingerprint if refresh else None,
+        )
 
     def without_secrets(self, said: str) -> str:
         """Return what an org said without what this record holds.
 
         An org may send back what it was sent long ago.
         """
-        return redact(said, {self.opened(column) or "" for column in KEPT_SECRET})
+        columns = (*self.SECRETS, "oauth_code")
+        return redact(said, {self.opened(column) or "" for column in columns})
 
     def opened(self, column: str) -> str | None:
         """Return a secret's value, None where there is none or no key opens it."""
-        return _value(getattr(self, column))
+        secret: Sealed | None = getattr(self, column)
+        try:
+            return secret.reveal() if secret else None
+        except UnreadableSecret:
+            return None
 
     @property
     def assumed_lifetime(self) -> tuple[timedelta, ExpirySource]:
@@ -205,7 +219,7 @@ class Grant(OAuthClient):
         if client.app != self.app:
             self._note_error(MOVED, RECORD_CHANGED)
             return False
-        is_another = _value(self.access_token) != answer.access_token
+        is_another = self.opened("access_token") != answer.access_token
         self.access_token = seal(answer.access_token)
         unlisted = self._keep_addresses(answer)
         self.granted_scopes = answer.scope or self.granted_scopes
@@ -281,7 +295,7 @@ class Grant(OAuthClient):
         self.refresh_token_problem = self.doubt_settles_at = None
         self.issued_at = self.expires_at = self.expiry_source = None
         self.granted_scopes = self.lane = self.lane_reason = None
-        self.failures, self.retry_at = 0, None
+        self.try_at_once()
         self.state = State.NEVER_AUTHORIZED
         self._note_error(None)
 
@@ -358,12 +372,9 @@ class Grant(OAuthClient):
     def _keep_refresh_token(
         self, refresh_token: str, client: Client, lane: Lane
     ) -> None:
-        if lane is Lane.SILENT and self.refresh_token is not None:
-            try:
-                changed = self.refresh_token.reveal() != refresh_token
-            except UnreadableSecret:
-                changed = False
-            self.rotation = self.rotation or changed
+        former = self.opened("refresh_token")
+        if lane is Lane.SILENT and former is not None:
+            self.rotation = self.rotation or former != refresh_token
         self.refresh_token = seal(refresh_token)
         self.refresh_token_domain, self.refresh_token_client_id = client.app
         self.refresh_token_problem = self.doubt_settles_at = None
@@ -373,18 +384,6 @@ class Grant(OAuthClient):
             answer.organization_and_user == (self.organization_id, self.user_id)
             and _listed(answer.identity_url or "") is not None
         )
-
-
-def _value(secret: Sealed | None) -> str | None:
-    try:
-        return secret.reveal() if secret else None
-    except UnreadableSecret:
-        return None
-
-
-def _fingerprint(secret: Sealed | None) -> str | None:
-    value = _value(secret)
-    return None if value is None else fingerprint(value)
 
 
 def _listed(url: str) -> str | None:

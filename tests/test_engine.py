@@ -715,7 +715,7 @@ def holding(org: PracticeOrg, act: Callable[[], object]) -> Iterator[None]:
 
 def revoke(app: Flask) -> str:
     with app.app_context():
-        return engine.revoke(db.session.get_one(ExternalApplication, 1))
+        return engine.revoke(db.session.get_one(ExternalApplication, 1)).sentence
 
 
 def test_revoking_ends_the_grant_there_and_here(
