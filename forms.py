@@ -24,6 +24,7 @@ import users
 from models import (
     DEFAULT_SESSION_TIMEOUT,
     LONGEST_TEXT,
+    SESSION_TIMEOUTS,
     ExternalApplication,
     Flow,
     RemoteSite,
@@ -31,8 +32,10 @@ from models import (
     User,
     name_key,
 )
-from models.grants import SESSION_TIMEOUTS
 from salesforce import (
+    LOGIN,
+    LONGEST_COMMON_NAME,
+    TEST,
     DomainError,
     KeyPair,
     KeyPairError,
@@ -45,7 +48,6 @@ from salesforce import (
     read_certificate,
     read_private_key,
 )
-from salesforce.hosts import LOGIN, TEST
 from vault import UnreadableSecret
 
 FILLERS = "\u115f\u1160\u2800\u3164\uffa0"
@@ -67,8 +69,6 @@ USERNAME = re.compile(
 )
 LONGEST_USERNAME = 80
 """Characters of Salesforce's field."""
-LONGEST_COMMON_NAME = 64
-"""Bytes of a certificate's."""
 NOT_APPROVED = (
     "The org would answer ‘invalid_grant: user hasn't approved this consumer’."
 )

@@ -13,8 +13,7 @@ from typing import NamedTuple
 from sqlalchemy import func, select, union_all
 
 from database import db
-from models import LARGEST_ID, Attempt, Outcome
-from models.attempts import KEPT
+from models import KEPT, LARGEST_ID, Attempt, Outcome
 
 PAGE_SIZE = 10
 LONGEST_VALUE = 100

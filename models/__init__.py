@@ -8,6 +8,7 @@ from models.applications import (
     name_key,
 )
 from models.attempts import (
+    KEPT,
     LEASE,
     Attempt,
     Outcome,
@@ -21,16 +22,18 @@ from models.attempts import (
 from models.audit import AuditEvent, AuditHead, Event
 from models.authorizations import PendingAuthorization
 from models.clients import DEFAULT_SESSION_TIMEOUT, LONGEST_TEXT, Flow, Lane, Secret
-from models.grants import LONGEST_RESPONSE, ExpirySource
+from models.grants import LONGEST_RESPONSE, SESSION_TIMEOUTS, ExpirySource
 from models.sites import RemoteSite, find_site, gate, site_for
 from models.users import Invitation, Passkey, Role, SignIn, User
 
 __all__ = [
     "DEFAULT_SESSION_TIMEOUT",
+    "KEPT",
     "LARGEST_ID",
     "LEASE",
     "LONGEST_RESPONSE",
     "LONGEST_TEXT",
+    "SESSION_TIMEOUTS",
     "Attempt",
     "AuditEvent",
     "AuditHead",

@@ -12,6 +12,8 @@ from salesforce.errors import (
     no_remote_site,
 )
 from salesforce.hosts import (
+    LOGIN,
+    TEST,
     DomainError,
     Origin,
     SalesforceDomain,
@@ -22,6 +24,7 @@ from salesforce.hosts import (
     setup_url,
 )
 from salesforce.key_pairs import (
+    LONGEST_COMMON_NAME,
     CertificateFacts,
     KeyPair,
     KeyPairError,
@@ -41,19 +44,22 @@ from salesforce.oauth import (
 )
 from salesforce.redaction import is_logged_field, redact, redact_log
 from salesforce.session import Client
-from salesforce.states import Grant, State
+from salesforce.states import GrantType, State
 from salesforce.tokens import Revocation, introspect, is_alive, revoke
 from salesforce.transport import init_app, quiet_loggers
 from salesforce.trips import Trip
 
 __all__ = [
+    "LOGIN",
+    "LONGEST_COMMON_NAME",
     "NO_SITE",
+    "TEST",
     "TIMEOUT",
     "AuthorizationRequest",
     "CertificateFacts",
     "Client",
     "DomainError",
-    "Grant",
+    "GrantType",
     "Introspection",
     "KeyPair",
     "KeyPairError",

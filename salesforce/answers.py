@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from salesforce.errors import CHECK_DOMAIN, LASTING, WAIT, SalesforceError, decode
 from salesforce.hosts import DomainError, parse_https_url
 from salesforce.redaction import redact, redact_answer
-from salesforce.states import Grant, State
+from salesforce.states import GrantType, State
 from salesforce.trips import Trip
 
 LONGEST_TOKEN = 16_384
@@ -89,7 +89,7 @@ def read_token_answer(
     secrets: Collection[str],
     *,
     seconds: float = 0.0,
-    grant: Grant | None = None,
+    grant: GrantType | None = None,
 ) -> TokenAnswer:
     """Return the answer's fields, or raise `SalesforceError`.
 
@@ -208,7 +208,7 @@ def _accepted(
     body: bytes,
     secrets: Collection[str],
     trip: Trip,
-    grant: Grant | None = None,
+    grant: GrantType | None = None,
 ) -> str:
     """Return a successful answer's body, fit to be shown; raise `SalesforceError`."""
     text = body.decode("utf-8", "replace")
@@ -236,7 +236,7 @@ def _refuse_status(
     secrets: Collection[str],
     response: str,
     trip: Trip,
-    grant: Grant | None,
+    grant: GrantType | None,
 ) -> Never:
     if status == TOO_MANY_REQUESTS or status >= SERVER_ERROR:
         raise _outage(status, response, trip)
@@ -285,7 +285,7 @@ def _refusal(
     secrets: Collection[str],
     response: str,
     trip: Trip,
-    grant: Grant | None = None,
+    grant: GrantType | None = None,
 ) -> SalesforceError | None:
     """Decode the error in the body, if there is one as RFC 6749 has it."""
     try:

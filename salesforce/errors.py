@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from salesforce.hosts import origin_of
 from salesforce.redaction import printable
-from salesforce.states import Grant, State
+from salesforce.states import GrantType, State
 from salesforce.trips import Trip
 
 LONGEST_DESCRIPTION = 300
@@ -120,13 +120,13 @@ class _Meaning(NamedTuple):
     sentence: str
     action: str
     setup_page: str | None = None
-    grants: frozenset[Grant | None] | None = None
+    grants: frozenset[GrantType | None] | None = None
     """Those that it is the meaning for; None for all."""
 
 
-_BY_LOGIN = frozenset({Grant.CODE, Grant.REFRESH, None})
+_BY_LOGIN = frozenset({GrantType.CODE, GrantType.REFRESH, None})
 """What began with a login; None is the login page itself."""
-_BY_ASSERTION = frozenset[Grant | None]({Grant.ASSERTION})
+_BY_ASSERTION = frozenset[GrantType | None]({GrantType.ASSERTION})
 
 DEAD_GRANT = (
     "The org does not accept the grant (any more): it has expired, was revoked,"
@@ -492,7 +492,7 @@ def decode(
     error: str,
     description: str,
     *,
-    grant: Grant | None = None,
+    grant: GrantType | None = None,
     response: str | None = None,
     trip: Trip | None = None,
 ) -> SalesforceError:

@@ -32,7 +32,7 @@ LIFETIME = timedelta(days=2 * 365)
 EXPONENT = 65_537
 LONGEST_PEM = 32_768
 """Characters: a key of 8,192 bits has 6,400."""
-LONGEST_NAME = 64
+LONGEST_COMMON_NAME = 64
 """Bytes of a common name (RFC 5280, appendix A.1)."""
 BEGIN = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,40})-----")
 PRIVATE = "PRIVATE KEY"
@@ -70,9 +70,9 @@ def generate(common_name: str) -> KeyPair:
     takes it at once. Raises `KeyPairError` for a name that no certificate holds.
     """
     name = printable(common_name).strip()
-    if not 0 < len(name.encode()) <= LONGEST_NAME or "\ufffd" in name:
+    if not 0 < len(name.encode()) <= LONGEST_COMMON_NAME or "\ufffd" in name:
         raise KeyPairError(
-            f"A name has 1 to {LONGEST_NAME} bytes of visible characters."
+            f"A name has 1 to {LONGEST_COMMON_NAME} bytes of visible characters."
         )
     key = rsa.generate_private_key(EXPONENT, FEWEST_BITS)
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])

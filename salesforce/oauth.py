@@ -23,7 +23,7 @@ from salesforce.answers import TokenAnswer, read_token_answer
 from salesforce.errors import SalesforceError
 from salesforce.key_pairs import KeyPairError, read_private_key
 from salesforce.session import Client, Session, for_the_library
-from salesforce.states import Grant, State
+from salesforce.states import GrantType, State
 from salesforce.transport import DEADLINE
 
 VERIFIER_BYTES = 64
@@ -88,7 +88,7 @@ def exchange_code(
             client_secret=client.client_secret,
             include_client_id=True,
         ),
-        partial(read_token_answer, grant=Grant.CODE),
+        partial(read_token_answer, grant=GrantType.CODE),
     )
 
 
@@ -104,7 +104,7 @@ def refresh_access_token(
         lambda url: session.refresh_token(
             url, refresh_token=refresh_token, **authentication
         ),
-        partial(read_token_answer, grant=Grant.REFRESH),
+        partial(read_token_answer, grant=GrantType.REFRESH),
     )
 
 
@@ -153,7 +153,7 @@ def present_assertion(
                 issued_at=now,
                 expires_at=now + ASSERTION_LIFE,
             ),
-            partial(read_token_answer, grant=Grant.ASSERTION),
+            partial(read_token_answer, grant=GrantType.ASSERTION),
         )
     except SalesforceError as error:
         raise _of_the_clocks(error) or error from None
@@ -184,7 +184,7 @@ def use_client_credentials(
             client_secret=client.client_secret,
             include_client_id=True,
         ),
-        partial(read_token_answer, grant=Grant.CREDENTIALS),
+        partial(read_token_answer, grant=GrantType.CREDENTIALS),
     )
 
 

@@ -21,7 +21,7 @@ class State(StrEnum):
     """A rotating refresh token was sent and the answer was lost."""
 
 
-class Grant(StrEnum):
+class GrantType(StrEnum):
     """The grant types that Orgdesk asks with, as the token endpoint calls them."""
 
     CODE = "authorization_code"

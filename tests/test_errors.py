@@ -2,7 +2,14 @@
 
 import pytest
 
-from salesforce import Grant, SalesforceError, State, decode, no_remote_site, setup_url
+from salesforce import (
+    GrantType,
+    SalesforceError,
+    State,
+    decode,
+    no_remote_site,
+    setup_url,
+)
 from salesforce.answers import read_token_answer
 from salesforce.errors import MEANINGS, NEXT, address_refused
 
@@ -10,7 +17,12 @@ DEAD, BLOCKED, WRONG = State.LOGIN_REQUIRED, State.BLOCKED, State.MISCONFIGURED
 LATER = State.UNREACHABLE
 APPS, USAGE = "ManageExternalClientApplication", "ConnectedAppsUsage"
 LOGINS, USERS, NETWORK = "OrgLoginHistory", "ManageUsers", "NetworkAccess"
-CODE, REFRESH, JWT, CC = Grant.CODE, Grant.REFRESH, Grant.ASSERTION, Grant.CREDENTIALS
+CODE, REFRESH, JWT, CC = (
+    GrantType.CODE,
+    GrantType.REFRESH,
+    GrantType.ASSERTION,
+    GrantType.CREDENTIALS,
+)
 PAGE = None
 """The login page: no grant is presented there."""
 ANY = (PAGE, CODE, REFRESH, JWT, CC)
@@ -98,7 +110,7 @@ ROWS = [
 def test_a_row(
     error: str,
     description: str,
-    grants: tuple[Grant | None, ...],
+    grants: tuple[GrantType | None, ...],
     state: State | None,
     action: str,
     page: str | None,
@@ -147,7 +159,7 @@ def test_what_to_do_is_one_short_sentence() -> None:
      ("invalid_grant", "invalid client credentials", CC, False)],
 )  # fmt: skip
 def test_a_wrong_secret_is_told_from_a_wrong_app(
-    error: str, description: str, grant: Grant, wrong: bool
+    error: str, description: str, grant: GrantType, wrong: bool
 ) -> None:
     assert decode(error, description, grant=grant).is_wrong_secret is wrong
 
