@@ -1,4 +1,4 @@
-"""The forms: labels, limits, and a sentence for everything that cannot be taken."""
+"""The form of an External Application: what Salesforce would refuse is refused here."""
 
 import re
 import unicodedata
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from flask import current_app
 from flask_wtf import FlaskForm
 from wtforms import (
     BooleanField,
@@ -20,15 +19,13 @@ from wtforms import (
 )
 from wtforms.validators import DataRequired, Length, ValidationError
 
-import users
+from forms.fields import one_line, stripped, visible
 from models import (
     DEFAULT_SESSION_TIMEOUT,
     LONGEST_TEXT,
     SESSION_TIMEOUTS,
     ExternalApplication,
     Flow,
-    RemoteSite,
-    Role,
     User,
     name_key,
 )
@@ -44,7 +41,6 @@ from salesforce import (
     generate,
     parse_domain,
     parse_https_url,
-    parse_origin,
     read_certificate,
     read_private_key,
 )
@@ -52,16 +48,14 @@ from vault import UnreadableSecret
 
 FILLERS = "\u115f\u1160\u2800\u3164\uffa0"
 """Letters that are drawn as nothing."""
-ROLES: Any = [role.value for role in Role]
-"""Untyped, because the stubs want pairs, which WTForms wants no more."""
 FLOWS: Any = [flow.value for flow in Flow]
+"""Untyped, because the stubs want pairs, which WTForms wants no more."""
 MINUTES: Any = [str(int(timeout.total_seconds() // 60)) for timeout in SESSION_TIMEOUTS]
 UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 JOINERS = "\u200c\u200d"
 """Scripts and emoji need these two, which cannot be seen either."""
 LONGEST_KEY = 2_000
 """Bytes of a folded name; a PostgreSQL index takes no more than 2,704."""
-VISIBLE = re.compile(r"[\x21-\x7e]*")
 SCOPES = re.compile(r"([\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*)?")
 """RFC 6749, section 3.3."""
 USERNAME = re.compile(
@@ -93,89 +87,11 @@ SECRETS = ("consumer_secret", "next_consumer_secret", "private_key")
 """What the form takes and never shows."""
 
 
-def _stripped(value: str | None) -> str:
-    return (value or "").strip()
-
-
-def _one_line(value: str | None) -> str:
-    return " ".join((value or "").split())
-
-
-def visible(form: FlaskForm, field: Field) -> None:
-    """Refuse what no client id or secret has in it: spaces, controls, accents."""
-    if not VISIBLE.fullmatch(field.data):
-        raise ValidationError(
-            "There is a space or another character in it that such a value never has."
-        )
-
-
 class SecretAreaField(TextAreaField):
     """A text area that never shows what was typed into it."""
 
     def _value(self) -> str:
         return ""
-
-
-class WelcomeForm(FlaskForm):  # type: ignore[misc]
-    """What a one-time link asks for: a password, and whose it is to be.
-
-    Who was `invited` by an address has that one, whatever is sent for it.
-    """
-
-    email = StringField(
-        "E-mail address",
-        filters=[_stripped],
-        validators=[
-            DataRequired("Type your e-mail address."),
-            Length(max=LONGEST_TEXT),
-        ],
-    )
-    password = PasswordField(
-        "Password", validators=[DataRequired("Choose a password.")]
-    )
-
-    def __init__(self, invited: str | None) -> None:
-        super().__init__()
-        self.email.data = invited or self.email.data
-
-    def validate_email(self, field: Field) -> None:
-        try:
-            field.data = users.normalized(field.data)
-        except ValueError as error:
-            raise ValidationError(str(error)) from None
-
-    def validate_password(self, field: Field) -> None:
-        util = current_app.extensions["security"].password_util
-        problems, field.data = util.validate(
-            field.data, is_register=True, email=self.email.data
-        )
-        if problems:
-            raise ValidationError(" ".join(problems))
-
-
-class InvitationForm(FlaskForm):  # type: ignore[misc]
-    """Invite somebody."""
-
-    email = StringField(
-        "E-mail address",
-        filters=[_stripped],
-        validators=[
-            DataRequired("Type the address of who is to come."),
-            Length(max=LONGEST_TEXT),
-        ],
-    )
-    role = SelectField(
-        "Role",
-        choices=ROLES,
-    )
-
-    def validate_email(self, field: Field) -> None:
-        try:
-            self.address = users.normalized(field.data)
-        except ValueError as error:
-            raise ValidationError(str(error)) from None
-        if User.find(self.address):
-            raise ValidationError("This is a user already.")
 
 
 class ApplicationForm(FlaskForm):  # type: ignore[misc]
@@ -191,17 +107,17 @@ class ApplicationForm(FlaskForm):  # type: ignore[misc]
 
     application_name = StringField(
         "Application Name",
-        filters=[_stripped],
+        filters=[stripped],
         validators=[DataRequired("Give it a name."), Length(max=LONGEST_TEXT)],
     )
     salesforce_domain = StringField(
         "Salesforce Domain",
-        filters=[_stripped],
+        filters=[stripped],
         validators=[DataRequired("Type the host name of the org.")],
     )
     client_id = StringField(
         "Client ID",
-        filters=[_stripped],
+        filters=[stripped],
         validators=[
             DataRequired("Paste the app’s Consumer Key."),
             Length(max=LONGEST_TEXT),
@@ -211,28 +127,28 @@ class ApplicationForm(FlaskForm):  # type: ignore[misc]
     flow = RadioField("Flow", choices=FLOWS, default=Flow.WEB_SERVER)
     consumer_secret = PasswordField(
         "Consumer Secret",
-        filters=[_stripped],
+        filters=[stripped],
         validators=[Length(max=LONGEST_TEXT), visible],
     )
     next_consumer_secret = PasswordField(
         "Next Consumer Secret",
-        filters=[_stripped],
+        filters=[stripped],
         validators=[Length(max=LONGEST_TEXT), visible],
     )
     username = StringField(
-        "Username", filters=[_stripped], validators=[Length(max=LONGEST_USERNAME)]
+        "Username", filters=[stripped], validators=[Length(max=LONGEST_USERNAME)]
     )
     confirmed_username = HiddenField()
     """The username, and where, that was saved again after a warning."""
     audience = StringField(
-        "Audience", filters=[_stripped], validators=[Length(max=LONGEST_TEXT)]
+        "Audience", filters=[stripped], validators=[Length(max=LONGEST_TEXT)]
     )
     generate_key_pair = BooleanField("Generate a key pair here")
-    private_key = SecretAreaField("Private Key", filters=[_stripped])
-    certificate = TextAreaField("Certificate", filters=[_stripped])
+    private_key = SecretAreaField("Private Key", filters=[stripped])
+    certificate = TextAreaField("Certificate", filters=[stripped])
     callback_url = StringField(
         "Callback URL",
-        filters=[_stripped],
+        filters=[stripped],
         validators=[
             DataRequired(
                 "Without a Callback URL the org cannot send the browser back."
@@ -241,7 +157,7 @@ class ApplicationForm(FlaskForm):  # type: ignore[misc]
         ],
     )
     requested_scopes = StringField(
-        "Scopes", filters=[_one_line], validators=[Length(max=LONGEST_TEXT)]
+        "Scopes", filters=[one_line], validators=[Length(max=LONGEST_TEXT)]
     )
     prompt_login = BooleanField("Ask for the login every time", default=True)
     session_timeout = SelectField(
@@ -544,31 +460,3 @@ def _pair_named(name: str) -> KeyPair:
         return generate(cut.decode("utf-8", "ignore"))
     except KeyPairError:
         return generate("Orgdesk")
-
-
-class SiteForm(FlaskForm):  # type: ignore[misc]
-    """Create or edit a Remote Site."""
-
-    address = StringField(
-        "Address",
-        filters=[_stripped],
-        validators=[DataRequired("Type the address of the host.")],
-    )
-    local_network = BooleanField("This site is in the local network")
-
-    def validate_address(self, field: Field) -> None:
-        try:
-            self.origin = parse_origin(field.data)
-        except DomainError as error:
-            raise ValidationError(str(error)) from None
-
-    def apply_to(self, site: RemoteSite) -> None:
-        """Write the form into the site; the form has to be valid."""
-        site.describe(self.origin, local_network=bool(self.local_network.data))
-
-    def refuse_address(self) -> None:
-        """Say that there is such a site already."""
-        self.address.errors = [
-            *self.address.errors,
-            f"There is a site for {self.origin} already. It may be switched off.",
-        ]
