@@ -1,6 +1,8 @@
 """What the pages of several resources share: the panel, the callback's address,
 and answers that suit htmx and a plain browser alike."""
 
+from typing import Any
+
 from flask import (
     current_app,
     flash,
@@ -88,6 +90,15 @@ def _setup_url(application: ExternalApplication) -> str | None:
         return None
     host = application.domain.host
     return setup_url(host, page) or setup_url(application.instance_url or "", page)
+
+
+def download(application: ExternalApplication, content: Any, ending: str) -> Response:
+    """Answer with something of the record as a file, of which no cache has a copy."""
+    response = make_response(content)
+    name = f"external-application-{application.id}.{ending}"
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 def own_callback_url() -> str:

@@ -3,7 +3,6 @@
 from flask import (
     Blueprint,
     flash,
-    make_response,
     redirect,
     render_template,
     request,
@@ -23,6 +22,7 @@ from models import Event, ExternalApplication, Role
 from responses import (
     SEE_OTHER,
     UNPROCESSABLE,
+    download,
     load_application,
     own_callback_url,
     panel_context,
@@ -78,12 +78,8 @@ def certificate(application_id: int) -> Response:
     application = load_application(application_id)
     if not application.certificate:
         raise NotFound("This record has no certificate.")
-    response = make_response(application.certificate)
+    response = download(application, application.certificate, "crt")
     response.mimetype = "application/x-pem-file"
-    response.headers["Content-Disposition"] = (
-        f'attachment; filename="external-application-{application_id}.crt"'
-    )
-    response.headers["Cache-Control"] = "no-store"
     return response
 
 

@@ -4,7 +4,7 @@ The audit row is there before the secret leaves, or the secret does not leave.
 And the two consumer secrets: the next one takes its place, or goes.
 """
 
-from flask import Blueprint, make_response, render_template, request
+from flask import Blueprint, render_template, request
 from werkzeug.exceptions import BadRequest, Conflict, NotFound
 from werkzeug.wrappers import Response
 
@@ -15,6 +15,7 @@ from models import Event, ExternalApplication
 from responses import (
     NOT_THERE,
     asked_by_htmx,
+    download,
     load_application,
     panel_context,
     show_panel,
@@ -86,12 +87,7 @@ def export(application_id: int) -> Response:
     exported = application.export()
     audit.record(Event.RECORD_EXPORTED, application)
     db.session.commit()
-    response = make_response(exported)
-    response.headers["Content-Disposition"] = (
-        f'attachment; filename="external-application-{application_id}.json"'
-    )
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return download(application, exported, "json")
 
 
 @blueprint.errorhandler(UnreadableSecret)
