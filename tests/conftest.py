@@ -11,6 +11,7 @@ from functools import lru_cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from cryptography.fernet import Fernet
@@ -25,6 +26,7 @@ from werkzeug.test import TestResponse
 from app import create_app
 from database import db
 from models import ExternalApplication, RemoteSite, Role, SignIn, User, find_site
+from practice_org import CLIENT_ID, CONSUMER_SECRET
 from salesforce import parse_domain, parse_origin
 from sign_in import SIGN_IN
 from tests.servers import PracticeOrg, practice_org
@@ -265,6 +267,48 @@ def add_application(app: Flask, **changes: Any) -> int:
         db.session.add(application)
         db.session.commit()
         return application.id
+
+
+@pytest.fixture
+def practice_record(app: Flask, org: PracticeOrg) -> int:
+    """A record that is a connection to the practice org; its id, which is 1."""
+    return add_application(
+        app,
+        application_name="Practice",
+        salesforce_domain=org.address,
+        client_id=CLIENT_ID,
+        consumer_secret=CONSUMER_SECRET,
+        requested_scopes="api refresh_token id",
+    )
+
+
+@pytest.fixture
+def connected(client: StrictClient, org: PracticeOrg, practice_record: int) -> int:
+    """The same, with its first token."""
+    connect(client, org)
+    return practice_record
+
+
+CLICK = "/applications/1/authorization"
+
+
+def begin(client: StrictClient) -> str:
+    """Click, and return the address of the login page."""
+    response = client.submit(CLICK)
+    assert response.status_code == 303
+    return response.location
+
+
+def come_back(client: StrictClient, url: str) -> TestResponse:
+    parts = urlsplit(url)
+    assert (parts.netloc, parts.path) == ("localhost", "/callback")
+    return client.get(f"/callback?{parts.query}")
+
+
+def connect(client: StrictClient, org: PracticeOrg) -> None:
+    response = come_back(client, org.log_in(begin(client)))
+    assert response.status_code == 303
+    assert response.location == "/applications/1"
 
 
 def add_site(app: Flask, address: str, *, local_network: bool = False) -> None:

@@ -8,11 +8,10 @@ from flask import Flask
 
 from history import PAGE_SIZE
 from models import Lane, Outcome, Role, Secret
-from practice_org import CLIENT_ID, CONSUMER_SECRET
 from salesforce import State
-from tests.conftest import StrictClient, add_application, browser_of
+from tests.conftest import CLICK, StrictClient, add_application, browser_of
 from tests.servers import PracticeOrg
-from tests.test_authorizations import CLICK, blank_csrf, connect
+from tests.test_authorizations import blank_csrf
 from tests.test_history import ANSWER, add, add_open
 
 HISTORY = "/applications/1/attempts"
@@ -22,19 +21,6 @@ HTMX = {"HX-Request": "true"}
 @pytest.fixture
 def record(app: Flask) -> int:
     return add_application(app)
-
-
-@pytest.fixture
-def connected(app: Flask, client: StrictClient, org: PracticeOrg) -> None:
-    """Record 1 is a connection to the practice org, with a token."""
-    add_application(
-        app,
-        salesforce_domain=org.address,
-        client_id=CLIENT_ID,
-        consumer_secret=CONSUMER_SECRET,
-        requested_scopes="api refresh_token id",
-    )
-    connect(client, org)
 
 
 def words(html: str) -> str:
@@ -221,7 +207,7 @@ def test_a_viewer_reads_the_history(app: Flask, record: int) -> None:
 
 
 def test_a_click_by_htmx_brings_the_history_along(
-    app: Flask, client: StrictClient, org: PracticeOrg, connected: None
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: int
 ) -> None:
     assert region(client.get("/applications/1").text).count("Stored") == 1
     answer = client.submit(CLICK, htmx=True).text
@@ -233,7 +219,7 @@ def test_a_click_by_htmx_brings_the_history_along(
 
 
 def test_each_try_of_the_practice_org_is_in_the_history(
-    app: Flask, client: StrictClient, org: PracticeOrg, connected: None
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: int
 ) -> None:
     org.switch(rotation=True)
     client.submit(CLICK, htmx=True)

@@ -26,25 +26,21 @@ import audit
 from database import db, now
 from models import AuditEvent, AuditHead, Event, ExternalApplication
 from models.audit import NO_HASH, content_hash
-from practice_org import CLIENT_ID, CONSUMER_SECRET
+from practice_org import CONSUMER_SECRET
 from tests.conftest import (
     ADMIN,
+    CLICK,
     SECRET,
     StrictClient,
     add_application,
+    begin,
     browser_of,
+    come_back,
     load,
 )
 from tests.servers import ROOT, PracticeOrg
 from tests.test_applications import FORM, count, statements
-from tests.test_authorizations import (
-    CLICK,
-    begin,
-    change,
-    come_back,
-    meanwhile,
-    secrets_of,
-)
+from tests.test_authorizations import change, meanwhile, secrets_of
 from vault import fingerprint, seal
 
 TOKEN = "00D000000000001!AQEAQSecretSessionIdThatNobodyMaySee"
@@ -189,28 +185,8 @@ def test_looking_records_nothing(app: Flask, client: StrictClient) -> None:
 # --- tokens ----------------------------------------------------------------
 
 
-@pytest.fixture
-def practice(app: Flask, org: PracticeOrg) -> PracticeOrg:
-    """The practice org, and record 1 as a connection to it."""
-    add_application(
-        app,
-        application_name="Practice",
-        salesforce_domain=org.address,
-        client_id=CLIENT_ID,
-        consumer_secret=CONSUMER_SECRET,
-        requested_scopes="api refresh_token id",
-    )
-    return org
-
-
-@pytest.fixture
-def connected(client: StrictClient, practice: PracticeOrg) -> PracticeOrg:
-    assert come_back(client, practice.log_in(begin(client))).status_code == 303
-    return practice
-
-
 def test_a_login_and_a_refresh(
-    app: Flask, client: StrictClient, connected: PracticeOrg
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: int
 ) -> None:
     after_login = load(app, 1)
     client.submit(CLICK)
@@ -244,17 +220,17 @@ def test_a_login_and_a_refresh(
 
 
 def test_a_refresh_token_that_was_replaced(
-    app: Flask, client: StrictClient, connected: PracticeOrg
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: int
 ) -> None:
-    connected.switch(rotation=True)
+    org.switch(rotation=True)
     client.submit(CLICK)
     assert told(app)[-1][1]["refresh_token_replaced"] is True
 
 
 def test_a_dead_grant_fails_and_starts_a_login(
-    app: Flask, client: StrictClient, connected: PracticeOrg
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: int
 ) -> None:
-    connected.revoke_all()
+    org.revoke_all()
     begin(client)
     (failed, why), (started, reason) = told(app)[2:]
     assert (failed, started) == ("refresh_failed", "login_started")
@@ -264,9 +240,9 @@ def test_a_dead_grant_fails_and_starts_a_login(
 
 
 def test_the_user_said_no(
-    app: Flask, client: StrictClient, practice: PracticeOrg
+    app: Flask, client: StrictClient, org: PracticeOrg, practice_record: int
 ) -> None:
-    come_back(client, practice.log_in(begin(client), decision="deny"))
+    come_back(client, org.log_in(begin(client), decision="deny"))
     name, detail = told(app)[-1]
     assert name == "refresh_failed"
     assert (detail["lane"], detail["error_code"]) == ("browser", "access_denied")
@@ -275,9 +251,9 @@ def test_the_user_said_no(
 
 
 def test_an_org_that_fails(
-    app: Flask, client: StrictClient, connected: PracticeOrg
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: int
 ) -> None:
-    connected.switch(fault="outage")
+    org.switch(fault="outage")
     client.submit(CLICK)
     name, detail = told(app)[-1]
     assert (name, detail["lane"], detail["state"]) == (
@@ -289,9 +265,9 @@ def test_an_org_that_fails(
 
 
 def test_a_login_that_is_refused(
-    app: Flask, client: StrictClient, practice: PracticeOrg
+    app: Flask, client: StrictClient, org: PracticeOrg, practice_record: int
 ) -> None:
-    url = practice.log_in(begin(client))
+    url = org.log_in(begin(client))
     thief = browser_of(app)
     assert come_back(thief, url).status_code == 400
     assert come_back(client, url).status_code == 400  # it was used up: nothing new
@@ -302,7 +278,7 @@ def test_a_login_that_is_refused(
 
 
 def test_a_record_that_cannot_be_asked_for(
-    app: Flask, client: StrictClient, practice: PracticeOrg
+    app: Flask, client: StrictClient, org: PracticeOrg, practice_record: int
 ) -> None:
     with app.app_context():
         other = Fernet(Fernet.generate_key()).encrypt(b"x").decode()
@@ -316,23 +292,23 @@ def test_a_record_that_cannot_be_asked_for(
 
 
 def test_a_failure_that_a_newer_token_superseded(
-    app: Flask, client: StrictClient, connected: PracticeOrg
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: int
 ) -> None:
-    with meanwhile(connected, lambda: client.submit(CLICK)):
+    with meanwhile(org, lambda: client.submit(CLICK)):
         with app.app_context():
             newer = seal("a newer one")
         change(app, access_token=newer)
-        connected.revoke_all()
+        org.revoke_all()
     name, detail = told(app)[-1]
     assert name == "refresh_failed"
     assert (detail["superseded"], detail["state"]) == (True, "connected")
 
 
 def test_a_record_that_is_deleted_while_its_org_is_asked(
-    app: Flask, client: StrictClient, connected: PracticeOrg
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: int
 ) -> None:
     other = browser_of(app)
-    with meanwhile(connected, lambda: client.submit(CLICK)):
+    with meanwhile(org, lambda: client.submit(CLICK)):
         other.submit("/applications/1/delete")
     (deleted, _), (failed, detail) = told(app)[-2:]
     assert (deleted, failed) == ("record_deleted", "refresh_failed")
@@ -341,21 +317,21 @@ def test_a_record_that_is_deleted_while_its_org_is_asked(
 
 
 def test_an_answer_for_the_app_before_is_a_failure(
-    app: Flask, client: StrictClient, connected: PracticeOrg
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: int
 ) -> None:
-    with meanwhile(connected, lambda: client.submit(CLICK)):
+    with meanwhile(org, lambda: client.submit(CLICK)):
         change(app, client_id="another")
     name, detail = told(app)[-1]
     assert (name, detail["error_code"]) == ("refresh_failed", "<record changed>")
 
 
 def test_no_secret_is_in_the_trail(
-    app: Flask, client: StrictClient, connected: PracticeOrg
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: int
 ) -> None:
     client.submit(CLICK)
-    connected.switch(rotation=True)
+    org.switch(rotation=True)
     client.submit(CLICK)
-    connected.switch(fault="error", error="invalid_grant: expired access/refresh token")
+    org.switch(fault="error", error="invalid_grant: expired access/refresh token")
     state = parse_qs(urlsplit(begin(client)).query)["state"][0]
     client.get(f"/callback?state={state}&error={TOKEN}&error_description={TOKEN}")
     client.submit("/applications/1/edit", **FORM)

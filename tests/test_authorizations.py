@@ -22,42 +22,18 @@ from models import ExternalApplication, PendingAuthorization
 from practice_org import CLIENT_ID, CONSUMER_SECRET
 from salesforce import State
 from sign_in import SIGN_IN
-from tests.conftest import StrictClient, add_application, browser_of, load
+from tests.conftest import (
+    CLICK,
+    StrictClient,
+    begin,
+    browser_of,
+    come_back,
+    connect,
+    load,
+)
 from tests.servers import PracticeOrg
 
-CLICK = "/applications/1/authorization"
-
-
-@pytest.fixture(autouse=True)
-def record(app: Flask, org: PracticeOrg) -> None:
-    """Record 1 is a connection to the practice org."""
-    add_application(
-        app,
-        application_name="Practice",
-        salesforce_domain=org.address,
-        client_id=CLIENT_ID,
-        consumer_secret=CONSUMER_SECRET,
-        requested_scopes="api refresh_token id",
-    )
-
-
-def begin(client: StrictClient) -> str:
-    """Click, and return the address of the login page."""
-    response = client.submit(CLICK)
-    assert response.status_code == 303
-    return response.location
-
-
-def come_back(client: StrictClient, url: str) -> TestResponse:
-    parts = urlsplit(url)
-    assert (parts.netloc, parts.path) == ("localhost", "/callback")
-    return client.get(f"/callback?{parts.query}")
-
-
-def connect(client: StrictClient, org: PracticeOrg) -> None:
-    response = come_back(client, org.log_in(begin(client)))
-    assert response.status_code == 303
-    assert response.location == "/applications/1"
+pytestmark = pytest.mark.usefixtures("practice_record")
 
 
 def secrets_of(app: Flask) -> dict[str, str]:

@@ -24,41 +24,29 @@ from models import (
     Outcome,
     Secret,
 )
-from practice_org import CLIENT_ID, CONSUMER_SECRET
+from practice_org import CONSUMER_SECRET
 from salesforce import State, generate
-from tests.conftest import StrictClient, add_application, load
-from tests.servers import PracticeOrg
-from tests.test_authorizations import (
+from tests.conftest import (
     CLICK,
+    StrictClient,
     begin,
-    change,
     come_back,
     connect,
-    edit,
-    meanwhile,
-    secrets_of,
+    load,
 )
+from tests.servers import PracticeOrg
+from tests.test_authorizations import change, edit, meanwhile, secrets_of
 from vault import seal
 
 PAIR = generate("Orgdesk's tests")
 USERNAME = "integration@practice.example"
 
 
-@pytest.fixture(autouse=True)
-def record(app: Flask, org: PracticeOrg) -> None:
-    """Record 1 is a connection to the practice org."""
-    add_application(
-        app,
-        application_name="Practice",
-        salesforce_domain=org.address,
-        client_id=CLIENT_ID,
-        consumer_secret=CONSUMER_SECRET,
-        requested_scopes="api refresh_token id",
-    )
+pytestmark = pytest.mark.usefixtures("practice_record")
 
 
 @pytest.fixture
-def by_assertion(app: Flask, org: PracticeOrg) -> None:
+def by_assertion(app: Flask, org: PracticeOrg, practice_record: int) -> None:
     """Record 1 uses the JWT bearer flow."""
     org.upload(PAIR.certificate)
     with app.app_context():
@@ -72,7 +60,7 @@ def by_assertion(app: Flask, org: PracticeOrg) -> None:
 
 
 @pytest.fixture
-def by_credentials(app: Flask) -> None:
+def by_credentials(app: Flask, practice_record: int) -> None:
     """Record 1 uses the client credentials flow."""
     change(app, flow=Flow.CLIENT_CREDENTIALS)
 

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 
 import logs
 from app import create_app
-from practice_org import CLIENT_ID, CONSUMER_SECRET
+from practice_org import CONSUMER_SECRET
 from salesforce.redaction import LOGGED_FIELDS, SECRET_FIELDS, redact_log
-from tests.conftest import StrictClient, add_application, browser_of
+from tests.conftest import StrictClient, browser_of
 from tests.servers import ROOT, PracticeOrg, free_port, process
 
 VALUE = "opaqueValue-4711-of-nobody-else"
@@ -384,15 +384,8 @@ def marked(*args: Any, **kwargs: Any) -> logging.LogRecord:
 
 
 def test_a_library_at_debug_shows_nothing_of_a_real_exchange(
-    app: Flask, client: StrictClient, org: PracticeOrg
+    client: StrictClient, org: PracticeOrg, practice_record: int
 ) -> None:
-    add_application(
-        app,
-        salesforce_domain=org.address,
-        client_id=CLIENT_ID,
-        consumer_secret=CONSUMER_SECRET,
-        requested_scopes="api refresh_token id",
-    )
     handler, names = (
         Everything(),
         ("requests_oauthlib", "oauthlib", "urllib3", "werkzeug"),

@@ -11,12 +11,17 @@ from flask import Flask
 import engine.tokens
 from database import now
 from models import ExpirySource, Flow, Lane, Role
-from practice_org import CLIENT_ID, CONSUMER_SECRET
 from salesforce import State
-from tests.conftest import StrictClient, add_application, browser_of, load
+from tests.conftest import (
+    CLICK,
+    StrictClient,
+    add_application,
+    browser_of,
+    load,
+)
 from tests.servers import PracticeOrg
 from tests.test_attempts import words
-from tests.test_authorizations import CLICK, change, connect
+from tests.test_authorizations import change
 from tests.test_history import add_open
 from vault import seal
 
@@ -26,19 +31,6 @@ PAGE = "/applications/1"
 @pytest.fixture
 def record(app: Flask) -> int:
     return add_application(app)
-
-
-@pytest.fixture
-def connected(app: Flask, client: StrictClient, org: PracticeOrg) -> None:
-    """Record 1 is a connection to the practice org, with a token."""
-    add_application(
-        app,
-        salesforce_domain=org.address,
-        client_id=CLIENT_ID,
-        consumer_secret=CONSUMER_SECRET,
-        requested_scopes="api refresh_token id",
-    )
-    connect(client, org)
 
 
 def give_token(app: Flask, **values: Any) -> None:
@@ -246,7 +238,7 @@ def test_a_record_that_backs_off_says_until_when_and_for_whom(
 
 
 def test_a_grant_can_be_replaced_by_a_new_login(
-    client: StrictClient, org: PracticeOrg, connected: None
+    client: StrictClient, org: PracticeOrg, connected: int
 ) -> None:
     assert offers(panel(client)) == {
         "Reconnect": "log_in",
@@ -281,7 +273,7 @@ def lose_an_answer(client: StrictClient, org: PracticeOrg) -> None:
 
 
 def test_an_unknown_outcome_says_what_happened_and_what_to_do(
-    app: Flask, client: StrictClient, org: PracticeOrg, connected: None
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: int
 ) -> None:
     lose_an_answer(client, org)
     assert offers(panel(client)) == {
@@ -300,7 +292,7 @@ def test_an_unknown_outcome_says_what_happened_and_what_to_do(
 
 
 def test_who_insists_has_the_stored_token_sent(
-    client: StrictClient, org: PracticeOrg, connected: None
+    client: StrictClient, org: PracticeOrg, connected: int
 ) -> None:
     lose_an_answer(client, org)
     asked = len(org.token_requests)
@@ -314,7 +306,7 @@ def test_who_insists_has_the_stored_token_sent(
 def test_a_record_that_somebody_else_refreshes_says_so_and_what_to_do(
     app: Flask,
     client: StrictClient,
-    connected: None,
+    connected: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(engine.tokens, "WAIT", 0.1)

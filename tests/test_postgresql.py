@@ -16,11 +16,9 @@ from app import create_app
 from config import read_settings
 from database import db, now
 from models import Event, ExternalApplication, PendingAuthorization, User
-from practice_org import CLIENT_ID, CONSUMER_SECRET
 from salesforce import State
 from sign_in import SIGN_IN
-from tests.conftest import ADMIN, StrictClient, add_application, browser_of, load
-from tests.servers import PracticeOrg
+from tests.conftest import ADMIN, CLICK, StrictClient, add_application, browser_of, load
 from tests.test_applications import FORM, count
 from tests.test_audit import add_events, export, run_at_once, shown, trail, verify
 from tests.test_history import add as add_attempt
@@ -102,20 +100,11 @@ def test_the_history_pages(app: Flask, client: StrictClient) -> None:
 
 
 def test_a_token_is_fetched_and_refreshed(
-    app: Flask, client: StrictClient, org: PracticeOrg
+    app: Flask, client: StrictClient, connected: int
 ) -> None:
-    record = add_application(
-        app,
-        salesforce_domain=org.address,
-        client_id=CLIENT_ID,
-        consumer_secret=CONSUMER_SECRET,
-    )
-    click = f"/applications/{record}/authorization"
-    back = org.log_in(client.submit(click).location)
-    assert client.get(back.removeprefix("http://localhost")).status_code == 303
-    assert load(app, record).state is State.CONNECTED
-    assert client.submit(click, htmx=True).status_code == 200
-    assert load(app, record).lane == "silent"
+    assert load(app, connected).state is State.CONNECTED
+    assert client.submit(CLICK, htmx=True).status_code == 200
+    assert load(app, connected).lane == "silent"
 
 
 def test_a_login_is_consumed_once(app: Flask, client: StrictClient) -> None:

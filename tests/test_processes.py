@@ -56,6 +56,14 @@ def asked(org: PracticeOrg) -> int:
     return len(org.token_requests)
 
 
+def one_record(ships: Fleet, port: int) -> tuple[Browser, int]:
+    """Start one worker; return a browser and a record that is connected."""
+    ships.start(1, port)
+    browser = ships.browser()
+    (record,) = ships.add_records(1, browser)
+    return browser, record
+
+
 def shown(browser: Browser, record: int) -> str:
     return browser.page(f"/applications/{record}")
 
@@ -100,9 +108,7 @@ def test_twenty_records_do_not_wait_for_one_another(
 def test_who_waits_too_long_learns_who_is_at_it(
     ships: Fleet, port: int, org: PracticeOrg
 ) -> None:
-    ships.start(1, port)
-    browser = ships.browser()
-    (record,) = ships.add_records(1, browser)
+    browser, record = one_record(ships, port)
     with ships.app.app_context():
         db.session.add(
             Attempt(
@@ -345,9 +351,7 @@ def test_who_is_frozen_past_the_lease_is_taken_over(
 def test_a_token_that_comes_while_the_database_is_locked_is_not_lost(
     ships: Fleet, port: int, org: PracticeOrg
 ) -> None:
-    ships.start(1, port)
-    browser = ships.browser()
-    (record,) = ships.add_records(1, browser)
+    browser, record = one_record(ships, port)
     switch(org, rotation=True)
     seen = len(ships.relay.answered)
     ships.relay.hold("/token")
@@ -364,9 +368,7 @@ def test_a_token_that_comes_while_the_database_is_locked_is_not_lost(
 def test_a_click_while_the_database_is_locked_asks_nobody_and_says_so(
     ships: Fleet, port: int, org: PracticeOrg
 ) -> None:
-    ships.start(1, port)
-    browser = ships.browser()
-    (record,) = ships.add_records(1, browser)
+    browser, record = one_record(ships, port)
     before = ships.secrets(record)
     seen = asked(org)
     with Stage(ships, browser).locked():
@@ -381,9 +383,7 @@ def test_a_click_while_the_database_is_locked_asks_nobody_and_says_so(
 def test_a_token_that_comes_while_the_disk_is_full_is_not_lost(
     ships: Fleet, port: int, org: PracticeOrg
 ) -> None:
-    ships.start(1, port)
-    browser = ships.browser()
-    (record,) = ships.add_records(1, browser)
+    browser, record = one_record(ships, port)
     switch(org, rotation=True)
     ships.relay.hold("/token")
     clicking = POOL.submit(browser.click, record, htmx=True)

@@ -1,7 +1,7 @@
 """One login is one token request: for fifty at once, and for a thief."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qs, urlsplit
 
@@ -11,44 +11,21 @@ from werkzeug.test import TestResponse
 
 from database import db
 from models import ExternalApplication, Role
-from practice_org import CLIENT_ID, CONSUMER_SECRET
 from salesforce import State
 from tests.conftest import (
     ADMIN,
-    OWN_CALLBACK,
     PASSWORD,
     StrictClient,
-    add_application,
+    begin,
     browser_of,
     load,
 )
-from tests.servers import PracticeOrg, practice_org
+from tests.servers import PracticeOrg
 
 AT_ONCE = 50
 
 
-@pytest.fixture(scope="module")
-def org_process() -> Iterator[PracticeOrg]:
-    """An org of this file's own: it remembers its last 100 requests, and no more."""
-    with practice_org(OWN_CALLBACK) as org:
-        yield org
-
-
-@pytest.fixture(autouse=True)
-def record(app: Flask, org: PracticeOrg) -> None:
-    """Record 1 is a connection to the practice org."""
-    add_application(
-        app,
-        salesforce_domain=org.address,
-        client_id=CLIENT_ID,
-        consumer_secret=CONSUMER_SECRET,
-        requested_scopes="api refresh_token id",
-    )
-
-
-def begin(client: StrictClient) -> str:
-    """Click, and return the address of the login page."""
-    return client.submit("/applications/1/authorization").location
+pytestmark = pytest.mark.usefixtures("practice_record")
 
 
 def callback(url: str) -> str:

@@ -14,25 +14,12 @@ from practice_org import CLIENT_ID, CONSUMER_SECRET
 from salesforce import State
 from tests.conftest import StrictClient, add_application, browser_of, load
 from tests.servers import PracticeOrg, free_port
-from tests.test_authorizations import change, connect, secrets_of
+from tests.test_authorizations import change, secrets_of
 from vault import seal
 
 PAGE = "/applications/1"
 REVOCATION = f"{PAGE}/revocation"
 DELETE = f"{PAGE}/delete"
-
-
-@pytest.fixture
-def connected(app: Flask, client: StrictClient, org: PracticeOrg) -> None:
-    """Record 1 is a connection to the practice org, with its tokens."""
-    add_application(
-        app,
-        salesforce_domain=org.address,
-        client_id=CLIENT_ID,
-        consumer_secret=CONSUMER_SECRET,
-        requested_scopes="api refresh_token id",
-    )
-    connect(client, org)
 
 
 @pytest.fixture
@@ -71,7 +58,7 @@ def is_there(app: Flask) -> bool:
 
 
 def test_a_revoked_grant_is_dead_at_the_org_and_gone_here(
-    app: Flask, client: StrictClient, org: PracticeOrg, connected: None
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: int
 ) -> None:
     tokens = secrets_of(app)
     assert is_alive(org, tokens["refresh"])
@@ -88,7 +75,7 @@ def test_a_revoked_grant_is_dead_at_the_org_and_gone_here(
 
 
 def test_nothing_is_said_any_more_of_a_token_that_is_gone(
-    app: Flask, client: StrictClient, connected: None
+    app: Flask, client: StrictClient, connected: int
 ) -> None:
     change(app, rotation=True, retry_at=now() + timedelta(minutes=10))
     page = client.get(PAGE).text
@@ -102,7 +89,7 @@ def test_nothing_is_said_any_more_of_a_token_that_is_gone(
 
 
 def test_a_grant_that_the_org_ended_already_is_revoked_all_the_same(
-    app: Flask, client: StrictClient, org: PracticeOrg, connected: None
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: int
 ) -> None:
     org.revoke_all()
     client.submit(REVOCATION)
@@ -124,11 +111,11 @@ def test_an_org_that_does_not_answer_is_said_to_keep_what_it_has(
 
 
 def test_the_question_names_the_record_and_what_ends(
-    app: Flask, client: StrictClient, org: PracticeOrg, connected: None
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: int
 ) -> None:
     tokens = secrets_of(app)
     page = client.get(REVOCATION).text
-    assert "<h1>Revoke Acme?</h1>" in page
+    assert "<h1>Revoke Practice?</h1>" in page
     assert "The refresh token dies at the org" in page
     assert "may be shared" not in page
     assert is_alive(org, tokens["refresh"])
@@ -150,7 +137,7 @@ def test_where_there_is_nothing_to_revoke_it_is_not_offered(
 
 
 def test_admins_are_offered_to_revoke_and_operators_are_not(
-    app: Flask, client: StrictClient, connected: None
+    app: Flask, client: StrictClient, connected: int
 ) -> None:
     assert REVOCATION in client.get(PAGE).text
     operator = browser_of(app, "operator@orgdesk.example", Role.OPERATOR)
@@ -166,7 +153,7 @@ def test_a_record_that_is_gone_has_nothing_to_revoke(client: StrictClient) -> No
 
 
 def test_deleting_revokes_where_that_is_ticked_as_it_is_at_first(
-    app: Flask, client: StrictClient, org: PracticeOrg, connected: None
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: int
 ) -> None:
     tokens = secrets_of(app)
     box = re.search(
@@ -176,7 +163,7 @@ def test_deleting_revokes_where_that_is_ticked_as_it_is_at_first(
     assert " checked" in box[0]
     assert client.submit(DELETE, revoke="y").status_code == 303
     assert notice(client.get("/").text) == (
-        "notice: Acme was deleted. The tokens are revoked at the org and gone from"
+        "notice: Practice was deleted. The tokens are revoked at the org and gone from"
         " Orgdesk."
     )
     assert not is_alive(org, tokens["refresh"])
@@ -184,11 +171,11 @@ def test_deleting_revokes_where_that_is_ticked_as_it_is_at_first(
 
 
 def test_deleting_alone_leaves_the_grant_at_the_org(
-    app: Flask, client: StrictClient, org: PracticeOrg, connected: None
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: int
 ) -> None:
     tokens = secrets_of(app)
     client.submit(DELETE)
-    assert notice(client.get("/").text) == "notice: Acme was deleted."
+    assert notice(client.get("/").text) == "notice: Practice was deleted."
     assert is_alive(org, tokens["refresh"])
     assert not is_there(app)
 
@@ -204,7 +191,7 @@ def test_an_org_that_does_not_answer_keeps_nothing_from_being_deleted(
 
 
 def test_both_acts_are_in_the_audit_trail(
-    app: Flask, client: StrictClient, connected: None
+    app: Flask, client: StrictClient, connected: int
 ) -> None:
     client.submit(DELETE, revoke="y")
     with app.app_context():

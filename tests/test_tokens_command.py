@@ -10,33 +10,19 @@ from flask import Flask
 
 from database import db, now
 from models import Attempt
-from practice_org import CLIENT_ID, CONSUMER_SECRET
-from tests.conftest import StrictClient, add_application
+from practice_org import CONSUMER_SECRET
+from tests.conftest import add_application
 from tests.servers import PracticeOrg
-from tests.test_authorizations import change, connect, secrets_of
+from tests.test_authorizations import change, secrets_of
 
 
 def run(app: Flask, *arguments: str) -> Result:
     return app.test_cli_runner().invoke(args=["tokens", "refresh", *arguments])
 
 
-@pytest.fixture
-def connected(app: Flask, client: StrictClient, org: PracticeOrg) -> None:
-    """Record 1, Practice, is a connection to the practice org, with a token."""
-    add_application(
-        app,
-        application_name="Practice",
-        salesforce_domain=org.address,
-        client_id=CLIENT_ID,
-        consumer_secret=CONSUMER_SECRET,
-        requested_scopes="api refresh_token id",
-    )
-    connect(client, org)
-
-
 @pytest.mark.parametrize("name", ["Practice", "PRACTICE", "1"])
 def test_a_record_gets_a_fresh_token_by_name_or_id(
-    app: Flask, connected: None, name: str
+    app: Flask, connected: int, name: str
 ) -> None:
     before = secrets_of(app)
     said = run(app, name)
@@ -48,14 +34,14 @@ def test_a_record_gets_a_fresh_token_by_name_or_id(
         assert re.fullmatch(r"command line \(\w+\)", latest.first().actor)  # type: ignore[union-attr]
 
 
-def test_a_name_goes_before_an_id(app: Flask, connected: None) -> None:
+def test_a_name_goes_before_an_id(app: Flask, connected: int) -> None:
     add_application(app, application_name="1")
     said = run(app, "1")
     assert said.output.startswith("1  browser  never_authorized  ")
     assert said.exit_code == 1
 
 
-def test_no_token_is_printed(app: Flask, connected: None, org: PracticeOrg) -> None:
+def test_no_token_is_printed(app: Flask, connected: int, org: PracticeOrg) -> None:
     org.switch(rotation=True)
     seen = secrets_of(app)
     said = run(app, "--all").output
@@ -64,7 +50,7 @@ def test_no_token_is_printed(app: Flask, connected: None, org: PracticeOrg) -> N
 
 
 def test_all_are_refreshed_and_one_that_fails_is_told(
-    app: Flask, connected: None
+    app: Flask, connected: int
 ) -> None:
     add_application(app, application_name="Nobody Logged In")
     said = run(app, "--all")
@@ -77,7 +63,7 @@ def test_all_are_refreshed_and_one_that_fails_is_told(
 
 
 def test_a_dead_grant_takes_a_login_that_nobody_is_there_for(
-    app: Flask, connected: None, org: PracticeOrg
+    app: Flask, connected: int, org: PracticeOrg
 ) -> None:
     org.revoke_all()
     said = run(app, "Practice")
@@ -88,7 +74,7 @@ def test_a_dead_grant_takes_a_login_that_nobody_is_there_for(
 
 
 def test_what_failed_is_left_alone_until_it_may_be_tried_again(
-    app: Flask, connected: None, org: PracticeOrg
+    app: Flask, connected: int, org: PracticeOrg
 ) -> None:
     org.switch(fault="outage")
     assert "unreachable" in run(app, "Practice").output
@@ -100,7 +86,7 @@ def test_what_failed_is_left_alone_until_it_may_be_tried_again(
 
 
 def test_what_is_young_is_left_alone(
-    app: Flask, connected: None, org: PracticeOrg
+    app: Flask, connected: int, org: PracticeOrg
 ) -> None:
     asked = len(org.token_requests)
     said = run(app, "--all", "--older-than", "60")
@@ -114,14 +100,14 @@ def test_what_is_young_is_left_alone(
 
 
 def test_a_record_that_is_named_twice_is_refreshed_once(
-    app: Flask, connected: None
+    app: Flask, connected: int
 ) -> None:
     assert run(app, "Practice", "1").output.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ["Nowhere", "2", "9" * 30, "-", "²", ""])
 def test_a_name_that_nobody_has_is_said_before_anything_is_asked(
-    app: Flask, connected: None, org: PracticeOrg, name: str
+    app: Flask, connected: int, org: PracticeOrg, name: str
 ) -> None:
     asked = len(org.token_requests)
     said = run(app, "Practice", name)
@@ -137,9 +123,7 @@ def test_either_names_or_all(app: Flask, arguments: tuple[str, ...]) -> None:
     assert said.exit_code == 2
 
 
-def test_a_database_that_is_locked_gives_a_sentence(
-    app: Flask, connected: None
-) -> None:
+def test_a_database_that_is_locked_gives_a_sentence(app: Flask, connected: int) -> None:
     path = app.config["SQLALCHEMY_DATABASE_URI"].removeprefix("sqlite:///")
     lock = sqlite3.connect(path, isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")
