@@ -23,7 +23,8 @@ from database import db
 from models import PendingAuthorization, User
 from sign_in import SIGN_IN
 from tests.conftest import StrictClient, add_site, browser_of
-from tests.test_faults import Server, answer
+from tests.test_faults import Server
+from tests.wire import answer
 
 MARKERS = {
     "consumer secret": "canary-consumer-secret-8f14e45f",

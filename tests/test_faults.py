@@ -30,6 +30,7 @@ from models import ExternalApplication, Lane
 from salesforce import Client, State, TokenAnswer
 from salesforce.transport import DEADLINE, LARGEST_ANSWER
 from tests.conftest import SECRET, StrictClient, add_application, load
+from tests.wire import answer
 
 OLD_ACCESS = "00D000000000001!theAccessTokenThatWasThere"
 OLD_REFRESH = "5Aep861theRefreshTokenThatWasThere00000"
@@ -106,17 +107,6 @@ def read_request(line: socket.socket) -> bytes:
 def reset(line: socket.socket) -> None:
     line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     line.close()
-
-
-def answer(
-    body: object = b"", status: str = "200 OK", *more: bytes, length: int | None = None
-) -> bytes:
-    """Return an answer as it goes over the wire."""
-    if not isinstance(body, bytes):
-        body = json.dumps(body).encode()
-    length = len(body) if length is None else length
-    lines = (f"HTTP/1.1 {status}".encode(), f"Content-Length: {length}".encode(), *more)
-    return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
 @dataclass
