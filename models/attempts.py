@@ -90,9 +90,10 @@ class Attempt(Model):
     __table_args__ = (
         Index("ix_attempt_application_id", "application_id", "id"),
         Index("ix_attempt_started_at", "started_at"),
+        # The few that are open are found among many that are not.
         Index(
             "ix_attempt_open",
-            "id",
+            "application_id",
             sqlite_where=text("finished_at IS NULL"),
             postgresql_where=text("finished_at IS NULL"),
         ),

@@ -1,19 +1,27 @@
 """The history of a record: pages of attempts, and what their answers changed."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import event, text
+from sqlalchemy import event, insert, select, text
 from sqlalchemy.engine import Engine
 
 import history
 from database import db, now, tick
 from history import PAGE_SIZE, compare, get_page
-from models import LEASE, Attempt, Lane, Outcome
+from models import (
+    LEASE,
+    Attempt,
+    Lane,
+    Outcome,
+    finished_since,
+    left_behind,
+    open_attempt,
+)
 from salesforce import State
 from tests.conftest import add_application
 
@@ -206,3 +214,48 @@ def test_a_page_is_one_statement_and_scans_no_table(app: Flask) -> None:
 def test_a_place_that_makes_no_sense_is_none(argument: str, place: int | None) -> None:
     assert history.place({"before": argument}) == place
     assert history.place({}) is None
+
+
+# --- a long history ----------------------------------------------------------
+
+
+def steps_of(app: Flask, ask: Callable[[], object]) -> int:
+    """Count the steps of SQLite's machine, in hundreds, whatever else is going on."""
+    counted = [0]
+
+    def count() -> None:
+        counted[0] += 1
+
+    with app.app_context():
+        line = db.session.connection().connection.driver_connection
+        assert line
+        line.set_progress_handler(count, 100)
+        ask()
+        line.set_progress_handler(None, 0)
+    return counted[0]
+
+
+ASKS: tuple[Callable[[], object], ...] = (
+    lambda: get_page(1),
+    lambda: left_behind(1),
+    left_behind,
+    lambda: open_attempt(1),
+    lambda: finished_since(1, 0.0),
+)
+
+
+@pytest.mark.parametrize("ask", ASKS)
+def test_a_long_history_costs_no_more_than_a_short_one(
+    app: Flask, ask: Callable[[], object]
+) -> None:
+    add(app)
+    with app.app_context():
+        columns = db.session.execute(select(Attempt.__table__)).mappings().one()
+        row = {name: value for name, value in columns.items() if name != "id"}
+        db.session.execute(insert(Attempt), [row] * 20)
+        db.session.commit()
+    short = steps_of(app, ask)
+    with app.app_context():
+        db.session.execute(insert(Attempt), [row] * 5_000)
+        db.session.commit()
+    assert steps_of(app, ask) <= short + 5

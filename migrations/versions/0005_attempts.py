@@ -103,7 +103,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_attempt_open",
         "attempt",
-        ["id"],
+        ["application_id"],
         sqlite_where=sa.text("finished_at IS NULL"),
         postgresql_where=sa.text("finished_at IS NULL"),
     )
