@@ -24,7 +24,7 @@ from models import (
     ExternalApplication,
     any_open,
     any_to_mark,
-    mark_expired,
+    mark_time,
     name_key,
 )
 from salesforce import State
@@ -153,7 +153,7 @@ def get_page(query: Query) -> Page:
     needle = name_key(query.search)
     count, late, is_open = _look_ahead(query, needle)
     if late:
-        mark_expired()
+        mark_time()
     if is_open:
         settle()
     few = count is not None and count <= FEW

@@ -5,20 +5,34 @@ Views and the token engine speak in verbs and never set two columns in a row.
 
 import logging
 import re
-import unicodedata
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from sqlalchemy import Index, String, Text, delete, exists, update
+from sqlalchemy import (
+    Index,
+    String,
+    Text,
+    case,
+    delete,
+    event,
+    exists,
+    or_,
+    text,
+    update,
+)
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Mapped, mapped_column, validates
 from sqlalchemy.orm.exc import StaleDataError
-from sqlalchemy.sql.expression import ColumnElement, Exists
+from sqlalchemy.sql.expression import ColumnElement
 
 from database import Model, Moment, db, now
 from models.attempts import Attempt
+from models.attention import LAPSES_SOON, Attention
 from models.clients import DEFAULT_SESSION_TIMEOUT, LONGEST_TEXT, Flow
+from models.details import Details
 from models.grants import Grant
+from models.life_lines import DEFAULT_IDLE_LIMIT
+from models.names import name_key
 from salesforce import SalesforceDomain, State
 from vault import Sealed, seal
 
@@ -30,16 +44,7 @@ SFDX_PART = re.compile(r"[A-Za-z0-9._-]*={0,2}")
 log = logging.getLogger(__name__)
 
 
-def name_key(name: str) -> str:
-    """Fold a name for comparing, searching and sorting: case and width go.
-
-    Unicode's compatibility caseless match (The Unicode Standard, D146).
-    """
-    folded = unicodedata.normalize("NFKC", name).casefold()
-    return unicodedata.normalize("NFKC", folded)
-
-
-class ExternalApplication(Grant, Model):
+class ExternalApplication(Details, Grant, Model):
     """A connection to a Salesforce org: its app, its token, its state."""
 
     __tablename__ = "external_application"
@@ -79,6 +84,33 @@ class ExternalApplication(Grant, Model):
             "salesforce_domain",
         ),
         Index("ix_external_application_state_expires_at", "state", "expires_at"),
+        Index(
+            "ix_external_application_attention",
+            "attention_rank",
+            "id",
+            "application_name_key",
+            "salesforce_domain",
+        ),
+        # What the overview asks for: few among many, or in the order of a time.
+        Index(
+            "ix_external_application_attention_lapses_at",
+            "attention_rank",
+            "lapses_at",
+        ),
+        Index("ix_external_application_lapses_at", "lapses_at"),
+        Index("ix_external_application_last_used_at", "last_used_at"),
+        Index(
+            "ix_external_application_over_broad",
+            "id",
+            sqlite_where=text("over_broad"),
+            postgresql_where=text("over_broad"),
+        ),
+        Index(
+            "ix_external_application_without_owner",
+            "id",
+            sqlite_where=text("owner = ''"),
+            postgresql_where=text("owner = ''"),
+        ),
         {"sqlite_autoincrement": True},
     )
 
@@ -162,6 +194,11 @@ class ExternalApplication(Grant, Model):
             "username": self.username,
             "audience": self.audience,
             "session_timeout": self.session_timeout,
+            "idle_limit": self.idle_limit,
+            "owner": self.owner,
+            "used_by": self.used_by,
+            "tags": self.tags,
+            "notes": self.notes,
             "changed_at": self.changed_at.isoformat(),
         }
 
@@ -182,6 +219,11 @@ class ExternalApplication(Grant, Model):
         private_key: str = "",
         certificate: str = "",
         session_timeout: int = DEFAULT_SESSION_TIMEOUT,
+        idle_limit: int | None = DEFAULT_IDLE_LIMIT,
+        owner: str = "",
+        used_by: str = "",
+        tags: str = "",
+        notes: str = "",
     ) -> None:
         """Take over what the form says; an empty secret keeps the stored one.
 
@@ -199,7 +241,9 @@ class ExternalApplication(Grant, Model):
         self.requested_scopes = requested_scopes
         self.prompt_login = prompt_login
         self.username, self.audience = username, audience
-        self.session_timeout = session_timeout
+        self.session_timeout, self.idle_limit = session_timeout, idle_limit
+        self.owner, self.used_by = owner, used_by
+        self.tags, self.notes = tags, notes
         if consumer_secret:
             self.consumer_secret, self.secret_used = seal(consumer_secret), None
         if next_consumer_secret:
@@ -234,22 +278,43 @@ class ExternalApplication(Grant, Model):
             raise StaleDataError("The record was deleted in the meantime.")
 
 
-def mark_expired() -> None:
-    """Give tokens whose time has passed the state that says so.
+@event.listens_for(ExternalApplication, "before_insert")
+@event.listens_for(ExternalApplication, "before_update")
+def _work_out(_: Any, __: Any, application: ExternalApplication) -> None:
+    """Whatever verb changed the record: what follows from it is never forgotten."""
+    application.fold_details()
+    application.work_out()
+
+
+def mark_time() -> None:
+    """Write down what time alone has changed: tokens ran out, or lapse soon.
 
     Whoever asks for a page does not fail because somebody else is writing.
     """
-    expired = update(ExternalApplication).where(*_ran_out())
+    rank = ExternalApplication.attention_rank
+    now_expired = case((rank == Attention.FINE, Attention.EXPIRED), else_=rank)
     try:
-        db.session.execute(expired.values(state=State.EXPIRED))
+        for condition, changes in (
+            (_ran_out(), {"state": State.EXPIRED, "attention_rank": now_expired}),
+            (_lapse_soon(), {"attention_rank": Attention.LAPSES_SOON}),
+        ):
+            marked = update(ExternalApplication).where(*condition).values(changes)
+            db.session.execute(marked.execution_options(synchronize_session=False))
         db.session.commit()
     except OperationalError:
         db.session.rollback()
 
 
-def any_to_mark() -> Exists:
-    """Ask whether `mark_expired` has anything to do: reading waits for nobody."""
-    return exists().where(*_ran_out())
+def any_to_mark() -> ColumnElement[bool]:
+    """Ask whether `mark_time` has anything to do: reading waits for nobody."""
+    return or_(exists().where(*_ran_out()), exists().where(*_lapse_soon()))
+
+
+def _lapse_soon() -> tuple[ColumnElement[bool], ...]:
+    return (
+        ExternalApplication.attention_rank.in_((Attention.FINE, Attention.EXPIRED)),
+        ExternalApplication.lapses_at <= now() + LAPSES_SOON,
+    )
 
 
 def _ran_out() -> tuple[ColumnElement[bool], ...]:

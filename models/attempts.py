@@ -32,6 +32,7 @@ LEASE = 60.0
 KEPT = timedelta(days=90)
 """How long the history goes back."""
 HEX_DIGITS = 8
+TROUBLED = "outcome IN ('failed', 'lost', 'held')"
 
 
 class Outcome(StrEnum):
@@ -41,6 +42,8 @@ class Outcome(StrEnum):
     FAILED = "failed"
     LOST = "lost"
     """Its process ended, or did not come back in time: nobody knows."""
+    HELD = "held"
+    """A token came, and is kept apart until somebody decides about it."""
     SUPERSEDED = "superseded"
     """Another grant was stored, or the record was changed, meanwhile."""
 
@@ -90,6 +93,12 @@ class Attempt(Model):
     __table_args__ = (
         Index("ix_attempt_application_id", "application_id", "id"),
         Index("ix_attempt_started_at", "started_at"),
+        Index(
+            "ix_attempt_troubled",
+            "id",
+            sqlite_where=text(TROUBLED),
+            postgresql_where=text(TROUBLED),
+        ),
         # The few that are open are found among many that are not.
         Index(
             "ix_attempt_open",

@@ -8,11 +8,14 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar
 
-from sqlalchemy import String, Text
+from sqlalchemy import SmallInteger, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from database import Moment, now
-from models.clients import LONGEST_TEXT, Lane, OAuthClient, words
+from models.attention import LAPSES_SOON, OF_STATE, Attention
+from models.clients import LONGEST_TEXT, Flow, Lane, OAuthClient, words
+from models.identities import Identified
+from models.life_lines import LifeLine
 from models.sites import site_for
 from salesforce import (
     NO_SITE,
@@ -43,6 +46,8 @@ MOVED = (
 )
 IN_DOUBT = "The refresh token was sent, no answer came, and it may be used up."
 RECORD_CHANGED = "<record changed>"
+OVER_BROAD = frozenset({"full", "web"})
+"""Scopes that open all that the user may do, or a session in the browser."""
 
 
 class ExpirySource(StrEnum):
@@ -57,7 +62,7 @@ class ExpirySource(StrEnum):
     """The session timeout that the record is set to."""
 
 
-class Grant(OAuthClient):
+class Grant(Identified, LifeLine, OAuthClient):
     """The columns and verbs of what the org granted."""
 
     SECRETS: ClassVar = {
@@ -70,6 +75,8 @@ class Grant(OAuthClient):
     """The columns that hold what an admin may ask to see, and their labels."""
 
     state: Mapped[State] = mapped_column(words(State), default=State.NEVER_AUTHORIZED)
+    attention_rank: Mapped[int] = mapped_column(SmallInteger, default=Attention.NEW)
+    """An `Attention`, as a number to sort by."""
     access_token: Mapped[Sealed | None] = mapped_column(Encrypted)
     refresh_token: Mapped[Sealed | None] = mapped_column(Encrypted)
     rotation: Mapped[bool | None]
@@ -82,9 +89,6 @@ class Grant(OAuthClient):
     """The refresh token was sent and no answer came: it may be used up. By then the
     org has done what it was asked, or never will."""
     instance_url: Mapped[str | None] = mapped_column(String(LONGEST_TEXT))
-    identity_url: Mapped[str | None] = mapped_column(String(LONGEST_TEXT))
-    organization_id: Mapped[str | None] = mapped_column(String(64))
-    user_id: Mapped[str | None] = mapped_column(String(64))
     issued_at: Mapped[datetime | None] = mapped_column(Moment)
     expires_at: Mapped[datetime | None] = mapped_column(Moment)
     expiry_source: Mapped[ExpirySource | None] = mapped_column(words(ExpirySource))
@@ -92,6 +96,10 @@ class Grant(OAuthClient):
     """Seconds that this org's access tokens were seen to live."""
     introspection_refused_at: Mapped[datetime | None] = mapped_column(Moment)
     granted_scopes: Mapped[str | None] = mapped_column(Text)
+    over_broad: Mapped[bool] = mapped_column(default=False)
+    """Whether they hold one that opens more than an API."""
+    held_at: Mapped[datetime | None] = mapped_column(Moment)
+    """A token waits for somebody to decide about it, since then."""
     lane: Mapped[Lane | None] = mapped_column(words(Lane, 16))
     lane_reason: Mapped[str | None] = mapped_column(Text)
     oauth_code: Mapped[Sealed | None] = mapped_column(Encrypted)
@@ -118,6 +126,16 @@ class Grant(OAuthClient):
         if self.state is State.CONNECTED and self.has_run_out:
             return State.EXPIRED
         return self.state
+
+    @property
+    def attention(self) -> Attention:
+        """How urgently it wants a person."""
+        return Attention(self.attention_rank)
+
+    @property
+    def lapses_soon(self) -> bool:
+        """Whether its refresh token goes within days, unless it is used."""
+        return self.lapses_at is not None and self.lapses_at <= now() + LAPSES_SOON
 
     @property
     def has_run_out(self) -> bool:
@@ -314,6 +332,16 @@ class Grant(OAuthClient):
             self.state = State.LOGIN_REQUIRED if why else State.CONNECTED
         self.introspection_refused_at = None
         self._note_error(why, RECORD_CHANGED)
+
+    def work_out(self) -> None:
+        """Bring the columns that follow from others in step with them."""
+        lives = self.refresh_token is not None and self.refresh_token_problem is None
+        self.draw_life_line(lives=lives and self.flow is Flow.WEB_SERVER)
+        self.over_broad = not OVER_BROAD.isdisjoint((self.granted_scopes or "").split())
+        rank = OF_STATE[self.shown_state or State.NEVER_AUTHORIZED]
+        if self.lapses_soon:
+            rank = max(rank, Attention.LAPSES_SOON)
+        self.attention_rank = Attention.ACT if self.held_at else rank
 
     def _keep_addresses(self, answer: TokenAnswer) -> str | None:
         """Keep the addresses that are listed; say which are not kept, and why."""

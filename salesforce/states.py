@@ -21,6 +21,16 @@ class State(StrEnum):
     """A rotating refresh token was sent and the answer was lost."""
 
 
+class Signature(StrEnum):
+    """What the signature of an answer says of its identity URL."""
+
+    VERIFIED = "verified"
+    FAILED = "failed"
+    """It is of another text, or under another secret: somebody changed something."""
+    NOT_SENT = "not_sent"
+    """There is none, or no secret to check it with."""
+
+
 class GrantType(StrEnum):
     """The grant types that Orgdesk asks with, as the token endpoint calls them."""
 

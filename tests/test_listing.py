@@ -15,7 +15,7 @@ from sqlalchemy.engine import Engine
 from app import create_app
 from database import db
 from listing import FEW, PAGE_SIZE, Page, Query, Sort, get_page
-from models import ExternalApplication, mark_expired, name_key
+from models import ExternalApplication, mark_time, name_key
 from salesforce import State
 from tests.conftest import add_application
 from vault import seal
@@ -266,7 +266,7 @@ def test_the_search_follows_an_edit_and_a_deletion(app: Flask) -> None:
 def test_a_list_takes_two_statements_and_loads_no_secret(
     catalogue: list[Row], q: str
 ) -> None:
-    mark_expired()
+    mark_time()
     for state, sort, place in product(["", *State], ("newest", "name"), PLACES):
         taken = statements(q=q, state=state, sort=sort, **place)
         assert len(taken) <= 2, (q, state, sort, place)
