@@ -14,7 +14,7 @@ LAYERS = (
     {"forms", "guard", "throttle"},
     {"headers", "keys", "listing", "logs", "sign_in", "tokens", "trail", "users"},
     {"factors", "responses", "wording"},
-    {"history"},
+    {"history", "tally"},
     {"engine"},
     {"audit"},
     {"models"},
