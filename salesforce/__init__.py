@@ -23,6 +23,7 @@ from salesforce.hosts import (
     parse_origin,
     setup_url,
 )
+from salesforce.ids import long_id, same_id
 from salesforce.key_pairs import (
     LONGEST_COMMON_NAME,
     CertificateFacts,
@@ -80,6 +81,7 @@ __all__ = [
     "introspect",
     "is_alive",
     "is_logged_field",
+    "long_id",
     "no_remote_site",
     "origin_of",
     "parse_domain",
@@ -93,6 +95,7 @@ __all__ = [
     "redact_log",
     "refresh_access_token",
     "revoke",
+    "same_id",
     "setup_url",
     "use_client_credentials",
 ]

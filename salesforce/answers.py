@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from salesforce.errors import CHECK_DOMAIN, LASTING, WAIT, SalesforceError, decode
 from salesforce.hosts import DomainError, parse_https_url
+from salesforce.ids import long_id
 from salesforce.redaction import redact, redact_answer
 from salesforce.states import GrantType, State
 from salesforce.trips import Trip
@@ -71,11 +72,14 @@ class TokenAnswer:
 
     @property
     def organization_and_user(self) -> tuple[str, str] | None:
-        """The ids that the identity URL ends in (Salesforce Help, "Identity URLs")."""
+        """The ids that the identity URL ends in (Salesforce Help, "Identity URLs").
+
+        They are in their long form, in whichever the org wrote them.
+        """
         if self.identity_url is None:
             return None
         found = IDENTITY.search(urlsplit(self.identity_url).path[-132:])
-        return (found[1], found[2]) if found else None
+        return (long_id(found[1]), long_id(found[2])) if found else None
 
 
 class _Unusable(ValueError):
