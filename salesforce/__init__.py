@@ -45,7 +45,7 @@ from salesforce.oauth import (
 )
 from salesforce.redaction import is_logged_field, redact, redact_log
 from salesforce.session import Client
-from salesforce.states import GrantType, State
+from salesforce.states import GrantType, Signature, State
 from salesforce.tokens import Revocation, introspect, is_alive, revoke
 from salesforce.transport import init_app, quiet_loggers
 from salesforce.trips import Trip
@@ -68,6 +68,7 @@ __all__ = [
     "Revocation",
     "SalesforceDomain",
     "SalesforceError",
+    "Signature",
     "State",
     "TokenAnswer",
     "Trip",

@@ -1,4 +1,4 @@
-"""The states of a connection and the grants that bring a token, one name each."""
+"""The states of a connection, and what else goes by one of a few names."""
 
 from enum import StrEnum
 
@@ -28,3 +28,17 @@ class GrantType(StrEnum):
     REFRESH = "refresh_token"
     ASSERTION = "urn:ietf:params:oauth:grant-type:jwt-bearer"
     CREDENTIALS = "client_credentials"
+
+
+class Signature(StrEnum):
+    """What the signature in a token answer says of its identity URL.
+
+    It is made with the consumer secret, so it tells that the org has it too, and
+    nothing of the token or of the instance URL.
+    """
+
+    VERIFIED = "verified"
+    FAILED = "failed"
+    """It is another's, or of no use, or what it signs is not there."""
+    NOT_SENT = "not_sent"
+    """None came, or there is no secret here to check it with."""
