@@ -45,7 +45,7 @@ from salesforce.oauth import (
 )
 from salesforce.redaction import is_logged_field, redact, redact_log
 from salesforce.session import Client
-from salesforce.states import GrantType, Signature, State
+from salesforce.states import Environment, GrantType, Signature, State
 from salesforce.tokens import Revocation, introspect, is_alive, revoke
 from salesforce.transport import init_app, quiet_loggers
 from salesforce.trips import Trip
@@ -60,6 +60,7 @@ __all__ = [
     "CertificateFacts",
     "Client",
     "DomainError",
+    "Environment",
     "GrantType",
     "Introspection",
     "KeyPair",

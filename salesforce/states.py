@@ -42,3 +42,17 @@ class Signature(StrEnum):
     """It is another's, or of no use, or what it signs is not there."""
     NOT_SENT = "not_sent"
     """None came, or there is no secret here to check it with."""
+
+
+class Environment(StrEnum):
+    """What kind of org a host leads to, as far as its name tells."""
+
+    PRODUCTION = "production"
+    SANDBOX = "sandbox"
+    SCRATCH = "scratch"
+    DEVELOPER = "developer"
+    """One for developing, trying or showing: none where a business runs."""
+    SITE = "site"
+    LOCAL = "local"
+    CUSTOM = "custom"
+    """A company's own name, before whatever org."""
