@@ -12,13 +12,27 @@ from flask import (
     request,
     url_for,
 )
+from sqlalchemy import select
 from werkzeug.wrappers import Response
 
 import engine
 from database import db
 from history import get_page
-from models import ExternalApplication, site_for
-from salesforce import setup_url
+from models import (
+    APPROVAL_LIMIT,
+    Approval,
+    Budget,
+    ExternalApplication,
+    Flow,
+    HeldToken,
+    any_block,
+    any_open,
+    block_on,
+    budgets,
+    site_for,
+    used_approvals,
+)
+from salesforce import State, setup_url
 
 NO_CONTENT = 204
 SEE_OTHER = 303
@@ -52,27 +66,33 @@ def show_panel(
     result: engine.Result | None = None,
     *,
     sentence: str = "",
+    done: str = "",
 ) -> Response:
     """Answer with what a click changes: its regions to htmx, the page to a browser.
 
-    The `sentence` says why what was asked for was not done.
+    The `sentence` says why what was asked for was not done, `done` what was.
     """
     if not asked_by_htmx():
         if sentence:
             flash(sentence, "error")
+        if done:
+            flash(done)
         if result and result.busy:
             flash(result.reason, "error")
         return redirect(
             url_for("applications.show", application_id=application.id), SEE_OTHER
         )
-    context = panel_context(application) | {"result": result, "sentence": sentence}
+    said = {"result": result, "sentence": sentence, "done": done}
+    context = panel_context(application) | said
     return make_response(render_template("applications/_regions.html", **context))
 
 
 def panel_context(application: ExternalApplication) -> dict[str, object]:
     """Return what the templates of the panel and the history need."""
     origin = application.domain.origin
-    engine.settle(application.id)
+    is_open, is_blocked, used = _look(application)
+    if is_open:
+        engine.settle(application.id)
     return {
         "application": application,
         "next_step": engine.choose(application),
@@ -80,7 +100,39 @@ def panel_context(application: ExternalApplication) -> dict[str, object]:
         "own_callback_url": own_callback_url(),
         "missing_site": None if site_for(origin) else origin,
         "history": get_page(application.id),
+        "held": HeldToken.of(application.id) if application.held_at else None,
+        "block": block_on(application.id) if is_blocked else None,
+        "budget_limit": APPROVAL_LIMIT,
+        "budgets": _budgets(application, used),
+        "evictor": _evictor(application),
     }
+
+
+def _look(application: ExternalApplication) -> tuple[bool, bool, int]:
+    """Ask in one statement what mostly is not so: whether an attempt is open and
+    refreshes are blocked, and how many approvals are used up."""
+    is_open, is_blocked, used = db.session.execute(
+        select(
+            any_open(application.id),
+            any_block(application.id),
+            used_approvals(*application.approvals_of),
+        )
+    ).one()
+    return is_open, is_blocked, used
+
+
+def _budgets(application: ExternalApplication, used: int) -> list[Budget]:
+    """Return the approvals that are nearly used up, where a login would take one."""
+    if application.flow is not Flow.WEB_SERVER or used < APPROVAL_LIMIT - 1:
+        return []
+    return [one for one in budgets(*application.approvals_of) if one.is_tight]
+
+
+def _evictor(application: ExternalApplication) -> Approval | None:
+    """Return the login elsewhere that has ended this record's grant, if one has."""
+    if application.state is not State.LOGIN_REQUIRED:
+        return None
+    return Approval.that_ended(application.id)
 
 
 def _setup_url(application: ExternalApplication) -> str | None:

@@ -52,6 +52,14 @@ class Sealed:
         return "<Sealed>"
 
 
+def opened(secret: Sealed | None) -> str | None:
+    """Return a secret's value, None where there is none or no key opens it."""
+    try:
+        return secret.reveal() if secret else None
+    except UnreadableSecret:
+        return None
+
+
 class Encrypted(TypeDecorator[Sealed]):
     """A text column whose values are encrypted with the app's key ring."""
 

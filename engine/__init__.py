@@ -7,6 +7,14 @@ is asked, and the record is read again before anything is written to it.
 """
 
 from engine.flights import settle
+from engine.holds import (
+    NOTHING_HELD,
+    NameTaken,
+    NotDecided,
+    reject,
+    save_as,
+    take,
+)
 from engine.lanes import Step, choose
 from engine.logins import finish_login
 from engine.results import LoginRefused, RecordGone, Result
@@ -14,7 +22,10 @@ from engine.revocation import Revoked, revoke
 from engine.tokens import get_token
 
 __all__ = [
+    "NOTHING_HELD",
     "LoginRefused",
+    "NameTaken",
+    "NotDecided",
     "RecordGone",
     "Result",
     "Revoked",
@@ -22,6 +33,9 @@ __all__ = [
     "choose",
     "finish_login",
     "get_token",
+    "reject",
     "revoke",
+    "save_as",
     "settle",
+    "take",
 ]

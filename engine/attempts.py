@@ -3,11 +3,13 @@
 from database import db
 from engine.doubts import Doubt
 from engine.expiry import Former, find_expiry
-from engine.flights import Flight, land
+from engine.flights import Flight
+from engine.identities import find_identity, who_is
+from engine.landings import land
 from engine.lanes import Asked, Request, ask
 from engine.results import Result
-from engine.revocation import revoke_replaced
-from models import ExternalApplication
+from engine.revocation import revoke_loose
+from models import ExternalApplication, Lane
 from salesforce import SalesforceError
 
 
@@ -26,13 +28,14 @@ def carry_out(
     former = Former.of(application)
     db.session.commit()
     asked = _ask(request, doubt)
+    if flight.lane is Lane.BROWSER:
+        asked = asked._replace(identity=who_is(asked))
     landed = land(flight, asked)
-    if landed.replaced:
-        revoke_replaced(
-            flight.application_id, landed.replaced.refresh_token, landed.replaced.domain
-        )
+    for grant in landed.loose:
+        revoke_loose(flight.application_id, grant)
     if landed.result.stored and asked.client:
         find_expiry(flight.application_id, asked.client, former)
+        find_identity(flight.application_id, asked.client)
     return landed.result
 
 

@@ -9,13 +9,15 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from database import now
-from engine.flights import CANNOT_TELL, SETTLED
+from engine.flights import CANNOT_TELL
 from engine.lanes import Asked, Request, with_either_secret
 from models import ExternalApplication, Lane
 from salesforce import Introspection, SalesforceError, State, Trip, introspect
 
 DEADLINE = 5.0
 """Seconds for the question."""
+SETTLED = timedelta(seconds=60)
+"""By then an org has done what it was asked, or never will."""
 
 USED_UP = "<refresh token used up>"
 NOT_YET = "<not settled yet>"

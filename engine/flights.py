@@ -11,11 +11,10 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from flask import g
-from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 import audit
 from database import db, tick
-from engine.lanes import Asked
 from engine.results import RecordGone, Result
 from models import (
     LEASE,
@@ -27,23 +26,11 @@ from models import (
     left_behind,
     prune_attempts,
 )
-from salesforce import TIMEOUT, SalesforceError, State, TokenAnswer
+from salesforce import State
 
-STORE_PATIENCE = 20.0
-"""Seconds for which a database that cannot be written is tried again."""
-STORE_PAUSE = 0.25
-MILLISECONDS = 1_000
-
-SETTLED = timedelta(seconds=60)
-"""By then an org has done what it was asked, or never will."""
-GATEWAYS = (502, 504)
-"""What a proxy answers in the place of an org that is still at it."""
-
-RECORD_DELETED = "<record deleted>"
 OWNER_GONE = "<process ended>"
 CANNOT_TELL = "<cannot tell>"
 """The org does not say whether a refresh token lives: only a login helps."""
-TOO_LATE = "This attempt took longer than its lease: somebody else has been at it."
 ASK_OR_LOG_IN = (
     "Press Refresh Access Token: the org is asked first whether the stored refresh"
     " token still lives. Or log in again."
@@ -64,24 +51,6 @@ class Flight(NamedTuple):
     lane: Lane
     reason: str
     before: tuple[str | None, str | None]
-
-
-class StoredGrant(NamedTuple):
-    """A refresh token, and the host and the Client ID of the app that it is of."""
-
-    refresh_token: str
-    domain: str
-    client_id: str
-
-
-class Landed(NamedTuple):
-    """What came of a flight, and what is left to do after it.
-
-    `replaced` is a grant that is stored no more and should be revoked.
-    """
-
-    result: Result
-    replaced: StoredGrant | None = None
 
 
 def arrival() -> float:
@@ -123,198 +92,13 @@ def begin(application: ExternalApplication, lane: Lane, reason: str) -> Flight |
     )
 
 
-def land(flight: Flight, asked: Asked) -> Landed:
-    """Store what came of a flight, and close it, in one transaction.
-
-    A database that is locked, full or away for a while is tried again: what
-    the org answered may be the only copy of a token. Raises `RecordGone`.
-    """
-    end = time.monotonic() + STORE_PATIENCE
-    while True:
-        try:
-            return _land(flight, asked)
-        except (OperationalError, InterfaceError) as error:
-            db.session.rollback()
-            if time.monotonic() > end:
-                raise
-            log.warning("The answer is not stored yet: %s", error.orig)
-            time.sleep(STORE_PAUSE)
-
-
-def _land(flight: Flight, asked: Asked) -> Landed:
-    """Lock the attempt, then the record, and the trail's head last, as all do."""
-    attempt = db.session.get(Attempt, flight.id, populate_existing=True)
-    was_open = attempt is not None and attempt.finish(Outcome.FAILED)
-    application = ExternalApplication.locked(flight.application_id)
-    if application is None or attempt is None:
-        audit.record(
-            Event.REFRESH_FAILED,
-            flight.was,
-            lane=flight.lane,
-            error_code=RECORD_DELETED,
-        )
-        db.session.commit()
-        raise RecordGone
-    db.session.refresh(attempt)
-    if not was_open and attempt.outcome is not Outcome.LOST:
-        # It is closed by this very process: the commit went through, and the
-        # connection broke before that could be said.
-        return Landed(result_of(attempt))
-    untouched = application.fingerprints == flight.before
-    if not was_open and not (untouched and _brings_a_token(asked)):
-        late = Result(flight.lane, application.state, TOO_LATE)
-        db.session.rollback()
-        log.warning("Attempt %s came back too late; its answer is dropped", flight.id)
-        return Landed(late, _orphan(asked))
-    replaced = _apply(flight, asked, application, attempt, untouched=untouched)
-    result = result_of(attempt)
-    db.session.commit()
-    return Landed(result, replaced)
-
-
-def _brings_a_token(asked: Asked) -> bool:
-    return isinstance(asked.result, TokenAnswer) or bool(asked.result.refresh_token)
-
-
-def _apply(
-    flight: Flight,
-    asked: Asked,
-    application: ExternalApplication,
-    attempt: Attempt,
-    *,
-    untouched: bool,
-) -> StoredGrant | None:
-    """Take the answer over, note it in history and trail; return a grant replaced.
-
-    `untouched` tells that the record holds what it held when the flight began.
-    A login brings a grant of its own, which is stored all the same.
-    """
-    result, is_login = asked.result, flight.lane is Lane.BROWSER
-    former, replaced = _stored_grant(application), None
-    outcome = Outcome.SUPERSEDED
-    if isinstance(result, TokenAnswer) and (untouched or is_login):
-        assert asked.client is not None
-        if application.store_token(result, asked.client, flight.lane, flight.reason):
-            outcome = Outcome.STORED
-        if asked.secret and asked.client.client_secret:
-            application.secret_used = asked.secret
-    elif isinstance(result, SalesforceError) and (untouched or is_login):
-        outcome = Outcome.FAILED
-        application.keep_failure(
-            result, asked.client, flight.lane, superseded=not untouched
-        )
-        if flight.lane is Lane.SILENT and result.answer_lost:
-            _leave_in_doubt(application, result)
-    else:
-        replaced = _orphan(asked)
-    if is_login and former and former != _stored_grant(application):
-        replaced = former
-    _write_history(flight, asked, application, attempt, outcome)
-    _write_trail(flight, application, attempt)
-    return replaced
-
-
-def _leave_in_doubt(application: ExternalApplication, error: SalesforceError) -> None:
-    """Note that the refresh token was sent and may be used up."""
-    if application.rotation is False:
-        return
-    application.doubt(SETTLED if _may_go_on(error) else timedelta())
-    if application.rotation:
-        application.leave_unknown(
-            f"{error} This org replaces the refresh token at each use, so the stored"
-            " one may be used up, and is not simply sent again.",
-            ASK_OR_LOG_IN,
-            error.code,
-        )
-
-
-def _may_go_on(error: SalesforceError) -> bool:
-    """Whether the org may still be at a request that it has not answered."""
-    status = error.trip.status if error.trip else None
-    return status in GATEWAYS or error.code == TIMEOUT
-
-
-def _write_history(
-    flight: Flight,
-    asked: Asked,
-    application: ExternalApplication,
-    attempt: Attempt,
-    outcome: Outcome,
-) -> None:
-    result, trip = asked.result, asked.result.trip
-    attempt.outcome, attempt.state = outcome, application.state
-    attempt.status = trip.status if trip else None
-    attempt.retry_after = trip.retry_after if trip else None
-    attempt.duration = round(asked.seconds * MILLISECONDS)
-    attempt.requests, attempt.secret_used = asked.requests, asked.secret
-    if result.response is not None:
-        attempt.answer = application.without_secrets(result.response)
-    attempt.access_token_after, attempt.refresh_token_after = application.fingerprints
-    replaced = _is_replaced(attempt)
-    if flight.lane is Lane.SILENT and (outcome is Outcome.STORED or replaced):
-        attempt.rotated = replaced
-    if isinstance(result, SalesforceError):
-        attempt.error_code = result.code
-        attempt.reason = application.without_secrets(str(result))
-    elif outcome is not Outcome.STORED:
-        attempt.error_code = application.last_error_code
-        attempt.reason = application.last_error
-
-
-def _is_replaced(attempt: Attempt) -> bool:
-    before = attempt.refresh_token_before
-    return before is not None and before != attempt.refresh_token_after
-
-
-def _write_trail(
-    flight: Flight, application: ExternalApplication, attempt: Attempt
-) -> None:
-    """Note in the audit trail what the attempt came to."""
-    if attempt.outcome is Outcome.STORED:
-        audit.record(
-            Event.TOKEN_REFRESHED,
-            application,
-            lane=flight.lane,
-            reason=flight.reason,
-            access_token_fingerprint=attempt.access_token_after,
-            refresh_token_fingerprint=attempt.refresh_token_after,
-            refresh_token_replaced=_is_replaced(attempt),
-        )
-        return
-    audit.record(
-        Event.REFRESH_FAILED,
-        application,
-        lane=flight.lane,
-        state=application.state,
-        error_code=attempt.error_code,
-        reason=attempt.reason,
-        superseded=attempt.outcome is Outcome.SUPERSEDED,
-        refresh_token_replaced=_is_replaced(attempt),
-    )
-
-
-def _stored_grant(application: ExternalApplication) -> StoredGrant | None:
-    token = application.opened("refresh_token")
-    domain = application.refresh_token_domain
-    client_id = application.refresh_token_client_id
-    if token and domain and client_id:
-        return StoredGrant(token, domain, client_id)
-    return None
-
-
-def _orphan(asked: Asked) -> StoredGrant | None:
-    """Return a refresh token that came for a grant that is stored no more."""
-    token = asked.result.refresh_token
-    if token is None or asked.client is None:
-        return None
-    return StoredGrant(token, *asked.client.app)
-
-
 def result_of(attempt: Attempt) -> Result:
     """Return what a closed attempt came to, for all who waited for it."""
     assert attempt.state is not None
+    is_held = attempt.outcome is Outcome.HELD
     needs_login = attempt.lane is Lane.SILENT and (
-        attempt.state is State.LOGIN_REQUIRED or attempt.error_code == CANNOT_TELL
+        (attempt.state is State.LOGIN_REQUIRED and not is_held)
+        or attempt.error_code == CANNOT_TELL
     )
     return Result(
         attempt.lane,

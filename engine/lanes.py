@@ -12,6 +12,7 @@ from typing import Generic, NamedTuple, TypeVar
 from models import ExternalApplication, Flow, Lane, Secret, site_for
 from salesforce import (
     Client,
+    Identity,
     SalesforceError,
     State,
     TokenAnswer,
@@ -64,7 +65,9 @@ class Tried(NamedTuple, Generic[T]):
 class Asked(NamedTuple):
     """What came of it: the last answer, who asked it, and what it took.
 
-    `seconds` and `requests` count all requests of the attempt.
+    `seconds` and `requests` count all requests of the attempt. `identity` is what
+    the org said of whose the token is, where it was asked before the token is
+    stored.
     """
 
     result: TokenAnswer | SalesforceError
@@ -72,6 +75,7 @@ class Asked(NamedTuple):
     secret: Secret | None = None
     requests: int = 0
     seconds: float = 0.0
+    identity: Identity | None = None
 
 
 def choose(application: ExternalApplication, *, log_in: bool = False) -> Step:

@@ -14,8 +14,14 @@ from database import db, now
 from engine.attempts import carry_out
 from engine.flights import begin
 from engine.lanes import Request, clients_of
-from engine.results import LoginRefused, Result
-from models import Event, ExternalApplication, Lane, PendingAuthorization
+from engine.results import LoginRefused, Result, blocked_sentence
+from models import (
+    Event,
+    ExternalApplication,
+    Lane,
+    PendingAuthorization,
+    block_on,
+)
 from salesforce import (
     SalesforceError,
     authorization_request,
@@ -76,6 +82,8 @@ def _act_on(
 
 def begin_login(application: ExternalApplication, browser: str, reason: str) -> Result:
     """Write down a login that is about to begin; the result says where to go."""
+    if block := block_on(application.id):
+        return Result(Lane.BROWSER, application.state, blocked_sentence(block))
     try:
         (_, client), *_ = clients_of(application)
     except SalesforceError as error:
@@ -138,6 +146,8 @@ def _check(
     application = pending.application
     if pending.expires_at <= now():
         raise LoginRefused("The login took longer than ten minutes.", application.id)
+    if block := block_on(application.id):
+        raise LoginRefused(blocked_sentence(block), application.id)
     if application.app != (pending.salesforce_domain, pending.client_id):
         raise LoginRefused(
             "The record's Salesforce Domain or Client ID was changed since the"

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from models import Lane
+from models import Lane, Panic, Scope
 from salesforce import State
 
 
@@ -21,6 +21,16 @@ class Result(NamedTuple):
     login_needed: bool = False
     login_url: str | None = None
     busy: str | None = None
+
+
+def blocked_sentence(block: Panic) -> str:
+    """Say why nobody gets a token of the record now."""
+    covered = "all records" if block.scope is Scope.ALL else "this record"
+    return (
+        f"Refreshes are blocked for {covered} since"
+        f" {block.started_at:%Y-%m-%d %H:%M} UTC, by {block.started_by}, until an admin"
+        " lifts that."
+    )
 
 
 class RecordGone(Exception):

@@ -7,10 +7,18 @@ from sqlalchemy.exc import OperationalError
 
 import audit
 from database import db
+from engine.grants import LooseGrant, approval_of, release
 from engine.results import RecordGone
-from models import Event, ExternalApplication
+from models import (
+    Ending,
+    Event,
+    ExternalApplication,
+    HeldToken,
+    end_approval,
+)
 from salesforce import Client, Revocation, parse_domain
 from salesforce import revoke as revoke_token
+from vault import opened
 
 DEADLINE = 10.0
 """Seconds for each token."""
@@ -48,10 +56,10 @@ def revoke(application: ExternalApplication) -> Revoked:
     application_id, said = application.id, list[Revocation]()
     unreadable = False
     for _ in range(MOST_ROUNDS):
-        held, seen = _tokens_of(application), application.fingerprints
+        grants, seen = _tokens_of(application), application.fingerprints
         db.session.commit()
-        unreadable = any(token.value is None for token in held)
-        said += _revoke_all(held)
+        unreadable = any(token.value is None for held in grants for token in held)
+        said += [one for held in grants for one in _revoke_all(held)]
         found = ExternalApplication.locked(application_id)
         if found is None:
             raise RecordGone
@@ -59,9 +67,9 @@ def revoke(application: ExternalApplication) -> Revoked:
         if application.fingerprints == seen:
             break
     sentence = _in_words(said, unreadable=unreadable)
-    application.forget_tokens()
     failed = [one for one in said if not one.gone]
     everywhere = not failed and not unreadable
+    _forget(application, ended=everywhere)
     if not everywhere:
         application.note_problem(
             sentence, (failed[0].code if failed else None) or UNREADABLE, LIVES_ON
@@ -76,35 +84,69 @@ def revoke(application: ExternalApplication) -> Revoked:
     return Revoked(sentence, everywhere)
 
 
-def revoke_replaced(application_id: int, refresh_token: str, domain: str) -> None:
-    """Revoke a grant that is stored no more: a user has five approvals an app."""
-    said = _revoke(_Held(refresh_token, domain, ends_others=True))
+def revoke_loose(
+    application_id: int,
+    grant: LooseGrant,
+    reason: str = "Another grant took its place.",
+) -> bool:
+    """Revoke a grant that is stored no more: a user has five approvals an app.
+
+    Returns whether the org takes it no more.
+    """
+    said = _revoke(_Held(grant.token, grant.domain, ends_others=True))
     application = db.session.get(ExternalApplication, application_id)
     if application is None:
-        return
+        return said.gone
     with suppress(OperationalError):
+        if said.gone:
+            end_approval(grant.approval_id, Ending.REVOKED)
         audit.record(
             Event.TOKEN_REVOKED,
             application,
-            reason="Another grant took its place.",
+            reason=reason,
             answers=[said.code or DONE],
             ended_at_the_org=said.gone,
         )
         db.session.commit()
-        return
+        return said.gone
     db.session.rollback()
+    return said.gone
 
 
-def _tokens_of(application: ExternalApplication) -> list[_Held]:
+def _forget(application: ExternalApplication, *, ended: bool) -> None:
+    """Keep no token, held or stored; note the approvals that `ended` with them."""
+    approval, held = approval_of(application), HeldToken.of(application.id)
+    if held is not None:
+        release(application, held)
+    if ended:
+        end_approval(approval.id if approval else None, Ending.REVOKED)
+        end_approval(held.approval_id if held else None, Ending.REVOKED)
+    application.forget_tokens()
+
+
+def _tokens_of(application: ExternalApplication) -> list[list[_Held]]:
+    """Return the tokens of each grant: of what is held, and of what is stored."""
+    held = HeldToken.of(application.id) if application.held_at else None
     domain = application.refresh_token_domain or application.salesforce_domain
-    held = []
-    if application.refresh_token:
-        value = application.opened("refresh_token")
-        held.append(_Held(value, domain, ends_others=True))
-    if application.access_token:
-        value = application.opened("access_token")
-        held.append(_Held(value, application.salesforce_domain, ends_others=False))
-    return held
+    stored = [
+        _Held(opened(token), host, ends_others=ends_others)
+        for token, host, ends_others in (
+            (application.refresh_token, domain, True),
+            (application.access_token, application.salesforce_domain, False),
+        )
+        if token
+    ]
+    if held is None:
+        return [stored]
+    apart = [
+        _Held(opened(token), held.salesforce_domain, ends_others=ends_others)
+        for token, ends_others in (
+            (held.refresh_token, True),
+            (held.access_token, False),
+        )
+        if token
+    ]
+    return [apart, stored]
 
 
 def _revoke_all(held: list[_Held]) -> list[Revocation]:

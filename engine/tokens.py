@@ -8,14 +8,16 @@ from database import db
 from engine.attempts import carry_out
 from engine.doubts import doubt_about
 from engine.flights import arrival, begin, result_of, take_over
+from engine.holds import drop_if_over
 from engine.lanes import choose, prepared
 from engine.logins import begin_login
-from engine.results import RecordGone, Result
+from engine.results import RecordGone, Result, blocked_sentence
 from models import (
     Attempt,
     ExternalApplication,
     Lane,
     Outcome,
+    block_on,
     finished_since,
     is_held,
     open_attempt,
@@ -45,6 +47,10 @@ def get_token(
     Raises `RecordGone`.
     """
     lane = choose(application).lane
+    if block := block_on(application.id):
+        return Result(lane, application.state, blocked_sentence(block))
+    if application.held_at:
+        drop_if_over(application)
     if browser is None and lane is not Lane.BROWSER and application.backs_off:
         return _backing_off(application, lane)
     result = None if log_in else _fly(application.id, insist=insist)

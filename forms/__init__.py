@@ -1,7 +1,8 @@
 """The forms: labels, limits, and a sentence for everything that cannot be taken."""
 
 from forms.applications import ApplicationForm
+from forms.holds import SaveAsForm
 from forms.sites import SiteForm
 from forms.users import InvitationForm, WelcomeForm
 
-__all__ = ["ApplicationForm", "InvitationForm", "SiteForm", "WelcomeForm"]
+__all__ = ["ApplicationForm", "InvitationForm", "SaveAsForm", "SiteForm", "WelcomeForm"]

@@ -1,7 +1,6 @@
 """The form of an External Application: what Salesforce would refuse is refused here."""
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -19,7 +18,7 @@ from wtforms import (
 )
 from wtforms.validators import DataRequired, Length, ValidationError
 
-from forms.fields import one_line, stripped, visible
+from forms.fields import NAME_RULES, NAME_TAKEN, one_line, stripped, visible
 from models import (
     DEFAULT_SESSION_TIMEOUT,
     LONGEST_TEXT,
@@ -27,7 +26,6 @@ from models import (
     ExternalApplication,
     Flow,
     User,
-    name_key,
 )
 from salesforce import (
     LOGIN,
@@ -46,16 +44,9 @@ from salesforce import (
 )
 from vault import UnreadableSecret
 
-FILLERS = "\u115f\u1160\u2800\u3164\uffa0"
-"""Letters that are drawn as nothing."""
 FLOWS: Any = [flow.value for flow in Flow]
 """Untyped, because the stubs want pairs, which WTForms wants no more."""
 MINUTES: Any = [str(int(timeout.total_seconds() // 60)) for timeout in SESSION_TIMEOUTS]
-UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
-JOINERS = "\u200c\u200d"
-"""Scripts and emoji need these two, which cannot be seen either."""
-LONGEST_KEY = 2_000
-"""Bytes of a folded name; a PostgreSQL index takes no more than 2,704."""
 SCOPES = re.compile(r"([\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*)?")
 """RFC 6749, section 3.3."""
 USERNAME = re.compile(
@@ -108,7 +99,7 @@ class ApplicationForm(FlaskForm):  # type: ignore[misc]
     application_name = StringField(
         "Application Name",
         filters=[stripped],
-        validators=[DataRequired("Give it a name."), Length(max=LONGEST_TEXT)],
+        validators=NAME_RULES,
     )
     salesforce_domain = StringField(
         "Salesforce Domain",
@@ -175,20 +166,6 @@ class ApplicationForm(FlaskForm):  # type: ignore[misc]
             return parse_domain(self.salesforce_domain.data or "").audiences
         except DomainError:
             return LOGIN, TEST
-
-    def validate_application_name(self, field: Field) -> None:
-        seen = [character for character in field.data if character not in JOINERS]
-        if any(
-            unicodedata.category(character) in UNSEEN or character in FILLERS
-            for character in seen
-        ):
-            raise ValidationError(
-                "There is a control character in it, or another that nobody can see."
-            )
-        if not seen:
-            raise ValidationError("Give it a name.")
-        if len(name_key(field.data).encode("utf-8", "replace")) > LONGEST_KEY:
-            raise ValidationError("This is too long once its characters are spelt out.")
 
     def validate_salesforce_domain(self, field: Field) -> None:
         try:
@@ -410,7 +387,7 @@ class ApplicationForm(FlaskForm):  # type: ignore[misc]
         """Say that another record has the name already."""
         self.application_name.errors = [
             *self.application_name.errors,
-            "Another record has this name. Upper and lower case count as the same.",
+            NAME_TAKEN,
         ]
         self._ask_for_secrets_again()
 

@@ -7,7 +7,15 @@ from models.applications import (
     mark_time,
 )
 from models.approvals import LIMIT as APPROVAL_LIMIT
-from models.approvals import Approval, Ending
+from models.approvals import (
+    Approval,
+    Budget,
+    Ending,
+    budgets,
+    end_approval,
+    live_approvals,
+    used_approvals,
+)
 from models.attempts import (
     KEPT,
     LEASE,
@@ -26,10 +34,11 @@ from models.authorizations import PendingAuthorization
 from models.clients import DEFAULT_SESSION_TIMEOUT, LONGEST_TEXT, Flow, Lane, Secret
 from models.details import LONGEST_NOTES
 from models.grants import LONGEST_RESPONSE, SESSION_TIMEOUTS, ExpirySource
-from models.holds import HeldToken, HoldReason
+from models.holds import HeldToken, HoldReason, why_held
+from models.identities import ids_of
 from models.life_lines import DEFAULT_IDLE_LIMIT, LONGEST_IDLE_LIMIT
 from models.names import name_key
-from models.panics import Panic, PanicRevocation, Progress, Scope, block_on
+from models.panics import Panic, PanicRevocation, Progress, Scope, any_block, block_on
 from models.sites import RemoteSite, find_site, gate, site_for
 from models.users import Invitation, Passkey, Role, SignIn, User
 
@@ -51,6 +60,7 @@ __all__ = [
     "Attention",
     "AuditEvent",
     "AuditHead",
+    "Budget",
     "Ending",
     "Event",
     "ExpirySource",
@@ -72,17 +82,24 @@ __all__ = [
     "Secret",
     "SignIn",
     "User",
+    "any_block",
     "any_open",
     "any_to_mark",
     "block_on",
+    "budgets",
+    "end_approval",
     "find_site",
     "finished_since",
     "gate",
+    "ids_of",
     "is_held",
     "left_behind",
+    "live_approvals",
     "mark_time",
     "name_key",
     "open_attempt",
     "prune_attempts",
     "site_for",
+    "used_approvals",
+    "why_held",
 ]

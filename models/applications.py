@@ -258,6 +258,22 @@ class ExternalApplication(Details, Grant, Model):
         if self.app != before:
             self.note_the_move()
 
+    def twin(self, name: str) -> "ExternalApplication":
+        """Return a new record of the same app, without any token of this one.
+
+        Raises `UnreadableSecret`.
+        """
+        twin = ExternalApplication()
+        secrets = ("consumer_secret", "next_consumer_secret", "private_key")
+        described: dict[str, Any] = self.description() | {
+            column: self.reveal(column) or "" for column in secrets
+        }
+        del described["changed_at"]
+        described["salesforce_domain"] = self.domain
+        described["certificate"] = self.certificate or ""
+        twin.describe(**described | {"application_name": name})
+        return twin
+
     def remove(self) -> None:
         """Delete the record. Who comes second learns that it is gone already.
 

@@ -177,9 +177,12 @@ def left_behind(application_id: int | None = None) -> list[Attempt]:
     return [attempt for attempt in db.session.scalars(is_open) if not attempt.is_held]
 
 
-def any_open() -> Exists:
+def any_open(application_id: int | None = None) -> Exists:
     """Ask whether there is anything for `left_behind` to look at."""
-    return exists().where(Attempt.finished_at.is_(None))
+    found = exists().where(Attempt.finished_at.is_(None))
+    if application_id is None:
+        return found
+    return found.where(Attempt.application_id == application_id)
 
 
 def prune_attempts() -> None:

@@ -50,6 +50,10 @@ class Event(StrEnum):
     TOKEN_REFRESHED = "token_refreshed"  # noqa: S105
     REFRESH_FAILED = "refresh_failed"
     TOKEN_REVOKED = "token_revoked"  # noqa: S105
+    TOKEN_HELD = "token_held"  # noqa: S105
+    HELD_TOKEN_REJECTED = "held_token_rejected"  # noqa: S105
+    HELD_TOKEN_TAKEN = "held_token_taken"  # noqa: S105
+    HELD_TOKEN_SAVED = "held_token_saved"  # noqa: S105
     SECRET_PROMOTED = "secret_promoted"  # noqa: S105
     SECRET_REVEALED = "secret_revealed"  # noqa: S105
     SECRET_COPIED = "secret_copied"  # noqa: S105

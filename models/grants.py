@@ -12,21 +12,23 @@ from sqlalchemy import SmallInteger, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from database import Moment, now
-from models.attention import LAPSES_SOON, OF_STATE, Attention
+from models.attention import OF_STATE, Attention
 from models.clients import LONGEST_TEXT, Flow, Lane, OAuthClient, words
-from models.identities import Identified
+from models.holds import HeldToken
+from models.identities import Identified, ids_of
 from models.life_lines import LifeLine
 from models.sites import site_for
 from salesforce import (
     NO_SITE,
     Client,
+    Identity,
     SalesforceError,
     State,
     TokenAnswer,
     origin_of,
     redact,
 )
-from vault import Encrypted, Sealed, UnreadableSecret, seal
+from vault import Encrypted, Sealed, opened, seal
 
 LONGEST_RESPONSE = 32_768
 """Characters of the Authorization Server Response that a record keeps."""
@@ -45,6 +47,10 @@ MOVED = (
     " the ones before."
 )
 IN_DOUBT = "The refresh token was sent, no answer came, and it may be used up."
+HEIR_HELD = (
+    "The org replaced the stored refresh token in an answer that was held, and takes"
+    " the stored one no more."
+)
 RECORD_CHANGED = "<record changed>"
 OVER_BROAD = frozenset({"full", "web"})
 """Scopes that open all that the user may do, or a session in the browser."""
@@ -133,9 +139,9 @@ class Grant(Identified, LifeLine, OAuthClient):
         return Attention(self.attention_rank)
 
     @property
-    def lapses_soon(self) -> bool:
-        """Whether its refresh token goes within days, unless it is used."""
-        return self.lapses_at is not None and self.lapses_at <= now() + LAPSES_SOON
+    def approvals_of(self) -> tuple[str, str | None, str | None]:
+        """Whose approvals of which app a login of this record takes up."""
+        return self.client_id, self.organization_id, self.user_id
 
     @property
     def has_run_out(self) -> bool:
@@ -150,7 +156,8 @@ class Grant(Identified, LifeLine, OAuthClient):
     @property
     def holds_tokens(self) -> bool:
         """Whether there is anything that could be revoked."""
-        return self.access_token is not None or self.refresh_token is not None
+        there = (self.access_token, self.refresh_token, self.held_at)
+        return any(one is not None for one in there)
 
     @property
     def is_settling(self) -> bool:
@@ -181,11 +188,7 @@ class Grant(Identified, LifeLine, OAuthClient):
 
     def opened(self, column: str) -> str | None:
         """Return a secret's value, None where there is none or no key opens it."""
-        secret: Sealed | None = getattr(self, column)
-        try:
-            return secret.reveal() if secret else None
-        except UnreadableSecret:
-            return None
+        return opened(getattr(self, column))
 
     @property
     def assumed_lifetime(self) -> tuple[timedelta, ExpirySource]:
@@ -213,14 +216,20 @@ class Grant(Identified, LifeLine, OAuthClient):
         self.oauth_code_used_at = None
 
     def store_token(
-        self, answer: TokenAnswer, client: Client, lane: Lane, reason: str
+        self,
+        answer: TokenAnswer,
+        client: Client,
+        lane: Lane,
+        reason: str,
+        identity: Identity | None = None,
     ) -> bool:
         """Take over a token; what the answer does not bring stays as it was.
 
         `client` is the app that asked. If the record was moved to another one
         meanwhile, only the refresh token is kept, as the other's, and the
         return is False. Addresses that no Remote Site covers are not kept, nor
-        are those of the token before: they may be another org's.
+        are those of the token before: they may be another org's. `identity` is
+        what the org said of whose the token is, where it was asked.
         """
         if lane is Lane.BROWSER:
             self.oauth_code_used_at = now()
@@ -234,12 +243,15 @@ class Grant(Identified, LifeLine, OAuthClient):
             self.rotation = self.rotation or False
             asks = client.client_secret and self.introspection_refused_at is None
             self.doubt_settles_at = now() if self.rotation and asks else None
+            self.use_refresh_token()
         if client.app != self.app:
             self._note_error(MOVED, RECORD_CHANGED)
             return False
         is_another = self.opened("access_token") != answer.access_token
         self.access_token = seal(answer.access_token)
+        self._keep_names(answer, identity)
         unlisted = self._keep_addresses(answer)
+        self.note_use()
         self.granted_scopes = answer.scope or self.granted_scopes
         if is_another or answer.issued_at:
             self.issued_at = answer.issued_at or now()
@@ -249,6 +261,25 @@ class Grant(Identified, LifeLine, OAuthClient):
         self.try_at_once()
         self._note_error(unlisted, NO_SITE)
         return True
+
+    def note_use(self) -> None:
+        """Note that somebody got the access token, or made use of it here."""
+        self.last_used_at = now()
+
+    def hold(self, held: HeldToken) -> None:
+        """Note that a token waits for somebody to decide about it.
+
+        One that came in place of the stored refresh token has used that up.
+        """
+        self.held_at = held.held_at
+        heir = opened(held.refresh_token)
+        if held.lane is Lane.SILENT and heir not in (None, self.opened("refresh_token")):
+            self.state, self.refresh_token_problem = State.LOGIN_REQUIRED, HEIR_HELD
+            self.rotation, self.doubt_settles_at = True, None
+
+    def hold_no_more(self) -> None:
+        """Note that somebody decided, or that it is too late to."""
+        self.held_at = None
 
     def expire(self, at: datetime, source: ExpirySource) -> None:
         """Note when the access token ends."""
@@ -313,6 +344,7 @@ class Grant(Identified, LifeLine, OAuthClient):
         self.refresh_token_problem = self.doubt_settles_at = None
         self.issued_at = self.expires_at = self.expiry_source = None
         self.granted_scopes = self.lane = self.lane_reason = None
+        self.refresh_token_used_at = None
         self.try_at_once()
         self.state = State.NEVER_AUTHORIZED
         self._note_error(None)
@@ -358,6 +390,21 @@ class Grant(Identified, LifeLine, OAuthClient):
             elif answer.organization_and_user:
                 self.organization_id, self.user_id = answer.organization_and_user
         return _not_kept(unlisted) if unlisted else None
+
+    def _keep_names(self, answer: TokenAnswer, identity: Identity | None) -> None:
+        """Keep whose the token is; what was known of somebody else goes."""
+        self.signature = answer.signature
+        found = ids_of(answer, identity)
+        if found is None:
+            return
+        same = self.is_organization(found[0]) and self.is_user(found[1])
+        if identity is not None:
+            self.name_identity(identity)
+            if answer.identity_url is None:
+                self.organization_id, self.user_id = found
+        elif not same:
+            self.name_identity(None)
+            self.identity_read_at = None
 
     def _expect_expiry(self, expires_in: timedelta | None, *, is_another: bool) -> None:
         lifetime, source = self.assumed_lifetime
@@ -406,12 +453,13 @@ class Grant(Identified, LifeLine, OAuthClient):
         self.refresh_token = seal(refresh_token)
         self.refresh_token_domain, self.refresh_token_client_id = client.app
         self.refresh_token_problem = self.doubt_settles_at = None
+        self.use_refresh_token()
 
     def _is_of_this_user(self, answer: TokenAnswer) -> bool:
-        return (
-            answer.organization_and_user == (self.organization_id, self.user_id)
-            and _listed(answer.identity_url or "") is not None
-        )
+        found = answer.organization_and_user
+        if found is None or _listed(answer.identity_url or "") is None:
+            return False
+        return bool(self.is_organization(found[0]) and self.is_user(found[1]))
 
 
 def _listed(url: str) -> str | None:

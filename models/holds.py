@@ -8,13 +8,14 @@ a day at most.
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import ForeignKey, String, Text
+from sqlalchemy import ForeignKey, String, Text, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from database import Model, Moment, now
+from database import Model, Moment, db, now
 from models.clients import LONGEST_TEXT, Lane, Secret, words
-from models.identities import Identified
-from vault import Encrypted, Sealed
+from models.identities import Identified, ids_of
+from salesforce import Identity, Signature, TokenAnswer
+from vault import Encrypted, Sealed, seal
 
 
 class HoldReason(StrEnum):
@@ -56,3 +57,76 @@ class HeldToken(Identified, Model):
     expires_at: Mapped[datetime] = mapped_column(
         Moment, default=lambda: now() + HeldToken.LIFETIME, index=True
     )
+
+    @classmethod
+    def of(cls, application_id: int) -> "HeldToken | None":
+        """Return the one that is held for a record, its time over or not."""
+        return db.session.scalar(select(cls).filter_by(application_id=application_id))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is too late to take it."""
+        return self.expires_at <= now()
+
+    @property
+    def is_grant_of_its_own(self) -> bool:
+        """Whether it can be revoked without ending what the record holds."""
+        return self.lane is Lane.BROWSER
+
+    def suggested_name(self, application_name: str) -> str:
+        """Return a name for a record of its own."""
+        whose = self.org_username or self.organization_name or self.organization_id
+        return f"{application_name} ({whose or 'another'})"[:LONGEST_TEXT]
+
+    def keep(self, answer: TokenAnswer, identity: Identity | None) -> None:
+        """Take over the answer; raises nothing, since it was checked when it came."""
+        self.access_token = seal(answer.access_token)
+        if answer.refresh_token:
+            self.refresh_token = seal(answer.refresh_token)
+        self.instance_url, self.identity_url = answer.instance_url, answer.identity_url
+        self.organization_id, self.user_id = ids_of(answer, identity) or (None, None)
+        self.name_identity(identity)
+        self.signature, self.scope = answer.signature, answer.scope
+        self.issued_at, self.response = answer.issued_at, answer.response
+        if answer.expires_in is not None:
+            self.expires_in = round(answer.expires_in.total_seconds())
+
+    def answer(self) -> TokenAnswer:
+        """Return what came, as it came; raise `UnreadableSecret`."""
+        left = None
+        if self.expires_in is not None:
+            left = self.held_at + timedelta(seconds=self.expires_in) - now()
+        refresh = self.refresh_token
+        return TokenAnswer(
+            access_token=self.access_token.reveal(),
+            refresh_token=refresh.reveal() if refresh else None,
+            instance_url=self.instance_url,
+            identity_url=self.identity_url,
+            issued_at=self.issued_at,
+            scope=self.scope,
+            expires_in=left,
+            response=self.response,
+            signature=self.signature or Signature.NOT_SENT,
+        )
+
+
+def why_held(
+    known: Identified, answer: TokenAnswer, identity: Identity | None, lane: Lane
+) -> HoldReason | None:
+    """Say why a token must not simply be stored; None where it may.
+
+    `known` is whose the record's tokens were until now. A flow without a page
+    may come to act as another user: that is set in the org, and is no mistake
+    of somebody who logs in.
+    """
+    if answer.signature is Signature.FAILED:
+        return HoldReason.SIGNATURE_FAILED
+    found = ids_of(answer, identity)
+    if found is None:
+        return None
+    organization_id, user_id = found
+    if known.is_organization(organization_id) is False:
+        return HoldReason.ANOTHER_ORGANIZATION
+    if known.is_user(user_id) is False and lane is not Lane.PAGE_LESS:
+        return HoldReason.ANOTHER_USER
+    return None

@@ -5,9 +5,9 @@ from datetime import datetime
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from database import Moment
+from database import Moment, now
 from models.clients import LONGEST_TEXT, words
-from salesforce import Signature
+from salesforce import Identity, Signature, TokenAnswer, same_id
 
 LONGEST_ID = 64
 
@@ -28,3 +28,34 @@ class Identified:
     """When the org was asked last who it is."""
     signature: Mapped[Signature | None] = mapped_column(words(Signature))
     """Whether the last answer's identity URL is as the org had signed it."""
+
+    def name_identity(self, identity: Identity | None) -> None:
+        """Take over what the org said of who it is, None where it does not say."""
+        self.organization_name = identity.organization_name if identity else None
+        self.org_username = identity.username if identity else None
+        self.display_name = identity.display_name if identity else None
+        self.user_type = identity.user_type if identity else None
+        self.identity_read_at = now()
+
+    def take_names(self, other: "Identified") -> None:
+        """Take over what the org said of another token, which is this one's now."""
+        self.organization_id, self.user_id = other.organization_id, other.user_id
+        self.organization_name = other.organization_name
+        self.org_username, self.display_name = other.org_username, other.display_name
+        self.user_type, self.identity_read_at = other.user_type, other.identity_read_at
+
+    def is_organization(self, organization_id: str) -> bool | None:
+        """Whether it is this one; None where none is known."""
+        known = self.organization_id
+        return None if known is None else same_id(known, organization_id)
+
+    def is_user(self, user_id: str) -> bool | None:
+        """Whether it is this one; None where none is known."""
+        return None if self.user_id is None else same_id(self.user_id, user_id)
+
+
+def ids_of(answer: TokenAnswer, identity: Identity | None) -> tuple[str, str] | None:
+    """Return organization and user of a token: what the org says of it, or wrote."""
+    if identity and identity.organization_id and identity.user_id:
+        return identity.organization_id, identity.user_id
+    return answer.organization_and_user

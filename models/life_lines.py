@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Mapped, mapped_column
 
 from database import Moment, now
+from models.attention import LAPSES_SOON
 
 DEFAULT_IDLE_LIMIT = 30
 """Days: what Salesforce sets for external client apps (Salesforce Help, "Limit
@@ -23,6 +24,21 @@ class LifeLine:
     last_used_at: Mapped[datetime | None] = mapped_column(Moment)
     """When somebody last got the access token from the org, saw, copied, exported
     or tried it."""
+
+    @property
+    def time_to_lapse(self) -> timedelta | None:
+        """How long the refresh token lives unless it is used; below zero after."""
+        return None if self.lapses_at is None else self.lapses_at - now()
+
+    @property
+    def lapses_soon(self) -> bool:
+        """Whether it goes within days, or is gone, unless it is used."""
+        return self.lapses_at is not None and self.lapses_at <= now() + LAPSES_SOON
+
+    @property
+    def has_lapsed(self) -> bool:
+        """Whether nobody used it for too long, for all that is known."""
+        return self.lapses_at is not None and self.lapses_at <= now()
 
     def use_refresh_token(self) -> None:
         """Note that the org has just given it out, or taken it."""

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from sqlalchemy import Float, ForeignKey, Index, String, Text, exists, or_, select
 from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.sql.expression import ColumnElement, Exists
 
 from database import Model, Moment, db, now
 from models.clients import LONGEST_TEXT, words
@@ -81,15 +82,21 @@ class PanicRevocation(Model):
     )
 
 
+def any_block(application_id: int) -> Exists:
+    """Ask whether `block_on` would find one."""
+    return exists().where(*_covers(application_id))
+
+
 def block_on(application_id: int) -> Panic | None:
     """Return the panic that keeps this record from getting a token, if one does."""
+    return db.session.scalar(
+        select(Panic).where(*_covers(application_id)).order_by(Panic.id).limit(1)
+    )
+
+
+def _covers(application_id: int) -> tuple[ColumnElement[bool], ...]:
     selected = exists().where(
         PanicRevocation.panic_id == Panic.id,
         PanicRevocation.application_id == application_id,
     )
-    return db.session.scalar(
-        select(Panic)
-        .where(Panic.lifted_at.is_(None), or_(Panic.scope == Scope.ALL, selected))
-        .order_by(Panic.id)
-        .limit(1)
-    )
+    return Panic.lifted_at.is_(None), or_(Panic.scope == Scope.ALL, selected)

@@ -162,6 +162,7 @@ def _create_approval() -> None:
         sa.Column("granted_at", sa.DateTime(), nullable=False),
         sa.Column("ended_at", sa.DateTime(), nullable=True),
         sa.Column("ending", words("ending", ENDINGS), nullable=True),
+        sa.Column("evicted_by", sa.Integer(), nullable=True),
         sa.ForeignKeyConstraint(
             ["application_id"],
             ["external_application.id"],

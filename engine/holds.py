@@ -1,0 +1,157 @@
+"""Held tokens: what becomes of one that somebody has decided about."""
+
+from sqlalchemy.exc import IntegrityError
+
+import audit
+from database import db
+from engine.grants import release, stored_grant
+from engine.lanes import clients_of
+from engine.results import RecordGone
+from engine.revocation import revoke_loose
+from models import (
+    Approval,
+    Event,
+    ExternalApplication,
+    HeldToken,
+    block_on,
+)
+from salesforce import Client, SalesforceError
+from vault import UnreadableSecret
+
+NOT_WANTED = "A held token was not wanted."
+NOTHING_HELD = "No token is held any more: somebody else decided, or a day is over."
+MOVED = (
+    "The record names another Salesforce Domain or Client ID since the token came."
+    " Log in again."
+)
+BLOCKED = "Refreshes are blocked: no token is taken over now."
+UNREADABLE = "No key of this server opens the held token, or the record's secrets."
+
+
+class NotDecided(Exception):
+    """The decision cannot be carried out; the message says why."""
+
+
+class NameTaken(Exception):
+    """Another record has the name already."""
+
+
+def reject(application_id: int) -> str:
+    """Keep what the record has; revoke and drop what is held. Raises `NotDecided`."""
+    application, held = _load(application_id)
+    loose = release(application, held)
+    audit.record(Event.HELD_TOKEN_REJECTED, application, reason=held.reason)
+    db.session.commit()
+    if not loose:
+        return "The held token is dropped. The record is as it was."
+    gone = all(revoke_loose(application_id, grant, NOT_WANTED) for grant in loose)
+    at_the_org = "revoked at its org" if gone else "may live on at its org"
+    return f"The held token is dropped, and {at_the_org}. The record is as it was."
+
+
+def drop_if_over(application: ExternalApplication) -> None:
+    """Drop a token that was held for too long, as if somebody had rejected it."""
+    held = HeldToken.of(application.id)
+    if held is not None and held.is_over:
+        reject(application.id)
+
+
+def take(application_id: int) -> str:
+    """Make what is held the record's, in place of what it has.
+
+    Raises `NotDecided`.
+    """
+    application, held = _load(application_id)
+    client = _client_for(application, held)
+    former = stored_grant(application) if held.is_grant_of_its_own else None
+    _store(application, held, client)
+    release(application, held)
+    audit.record(
+        Event.HELD_TOKEN_TAKEN,
+        application,
+        reason=held.reason,
+        organization=held.organization_id,
+        user=held.user_id,
+    )
+    db.session.commit()
+    if former and not former.is_of(application):
+        revoke_loose(application_id, former)
+    return "The held token is the record's now."
+
+
+def save_as(application_id: int, name: str) -> ExternalApplication:
+    """Make another record of what is held; the first one stays as it is.
+
+    Raises `NotDecided` and `NameTaken`.
+    """
+    application, held = _load(application_id)
+    client = _client_for(application, held)
+    if not held.is_grant_of_its_own:
+        raise NotDecided("Only a token that came by a login makes another record.")
+    try:
+        another = application.twin(name)
+    except UnreadableSecret:
+        db.session.rollback()
+        raise NotDecided(UNREADABLE) from None
+    db.session.add(another)
+    try:
+        db.session.flush()
+    except IntegrityError:
+        db.session.rollback()
+        raise NameTaken from None
+    _store(another, held, client)
+    release(application, held)
+    if approval := db.session.get(Approval, held.approval_id or 0):
+        approval.application_id, approval.application_name = another.id, name
+    audit.record(Event.RECORD_CREATED, another)
+    audit.record(
+        Event.HELD_TOKEN_SAVED,
+        application,
+        reason=held.reason,
+        record=f"{name} (#{another.id})",
+    )
+    db.session.commit()
+    return another
+
+
+def _load(application_id: int) -> tuple[ExternalApplication, HeldToken]:
+    """Lock the record, so that a token is decided about once."""
+    application = ExternalApplication.locked(application_id)
+    if application is None:
+        raise RecordGone
+    held = HeldToken.of(application_id)
+    if held is None:
+        db.session.rollback()
+        raise NotDecided(NOTHING_HELD)
+    return application, held
+
+
+def _client_for(application: ExternalApplication, held: HeldToken) -> Client:
+    """Return the app that the held token is of; raise `NotDecided`."""
+    why = None
+    if held.is_over:
+        why = NOTHING_HELD
+    elif block_on(application.id):
+        why = BLOCKED
+    elif (held.salesforce_domain, held.client_id) != application.app:
+        why = MOVED
+    if why:
+        db.session.rollback()
+        raise NotDecided(why)
+    try:
+        return clients_of(application)[0][1]
+    except SalesforceError as error:
+        db.session.rollback()
+        raise NotDecided(str(error)) from None
+
+
+def _store(application: ExternalApplication, held: HeldToken, client: Client) -> None:
+    try:
+        answer = held.answer()
+    except UnreadableSecret:
+        db.session.rollback()
+        raise NotDecided(UNREADABLE) from None
+    application.store_token(answer, client, held.lane, held.lane_reason)
+    application.take_names(held)
+    if held.secret_used:
+        application.secret_used = held.secret_used

@@ -1,0 +1,78 @@
+"""Whose token it is: the org is asked, as far as the scopes allow."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy.exc import OperationalError
+
+from database import db, now
+from engine.lanes import Asked
+from models import ExternalApplication
+from salesforce import Client, Identity, SalesforceError, TokenAnswer, read_identity
+
+DEADLINE = 5.0
+"""Seconds for the questions: somebody waits."""
+ASK_AGAIN = timedelta(days=7)
+"""After this names that are known are asked for once more."""
+
+
+def who_is(asked: Asked) -> Identity | None:
+    """Ask whose a new token is, before it is stored; None where that is not told."""
+    answer = asked.result
+    if not isinstance(answer, TokenAnswer) or asked.client is None:
+        return None
+    return _read(
+        asked.client,
+        answer.access_token,
+        answer.identity_url,
+        answer.instance_url,
+        answer.scope,
+    )
+
+
+def find_identity(application_id: int, client: Client) -> None:
+    """Find out whose the stored token is, where it is time to ask, and note it.
+
+    Nothing depends on it, so whatever goes wrong is let go.
+    """
+    try:
+        application = db.session.get(ExternalApplication, application_id)
+        token = application.opened("access_token") if application else None
+        if not application or not token or _is_recent(application.identity_read_at):
+            return
+        asked_with = (
+            application.identity_url,
+            application.instance_url,
+            application.granted_scopes,
+        )
+        db.session.commit()
+        identity = _read(client, token, *asked_with)
+        found = ExternalApplication.locked(application_id)
+        if found is not None and found.opened("access_token") == token:
+            found.name_identity(identity)
+        db.session.commit()
+    except OperationalError:
+        db.session.rollback()
+
+
+def _read(
+    client: Client,
+    access_token: str,
+    identity_url: str | None,
+    instance_url: str | None,
+    scope: str | None,
+) -> Identity | None:
+    try:
+        return read_identity(
+            client,
+            access_token,
+            identity_url=identity_url,
+            instance_url=instance_url,
+            scopes=scope,
+            deadline=DEADLINE,
+        )
+    except SalesforceError:
+        return None
+
+
+def _is_recent(moment: datetime | None) -> bool:
+    return moment is not None and abs(now() - moment) < ASK_AGAIN
