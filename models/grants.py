@@ -273,7 +273,10 @@ class Grant(Identified, LifeLine, OAuthClient):
         """
         self.held_at = held.held_at
         heir = opened(held.refresh_token)
-        if held.lane is Lane.SILENT and heir not in (None, self.opened("refresh_token")):
+        if held.lane is Lane.SILENT and heir not in (
+            None,
+            self.opened("refresh_token"),
+        ):
             self.state, self.refresh_token_problem = State.LOGIN_REQUIRED, HEIR_HELD
             self.rotation, self.doubt_settles_at = True, None
 

@@ -176,7 +176,6 @@ class Admin:
                 "instance_url": self.provider.address,
                 "id": f"{self.provider.address}/id/00D000000000001/005000000000001",
                 "issued_at": "1700000000000",
-                "signature": "c2lnbmF0dXJl",
             }
         )
 

@@ -45,7 +45,6 @@ TOKEN: dict[str, Any] = {
     "id": "https://login.salesforce.com/id/00D000000000001EAA/005000000000001AAA",
     "issued_at": "1700000000000",
     "scope": "api refresh_token",
-    "signature": "c2lnbmF0dXJl",
 }
 LANES = ("silent", "browser")
 UNLISTED = "<no Remote Site>"

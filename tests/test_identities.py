@@ -1,0 +1,89 @@
+"""Whose a token is: asked of the org, shown, and never trusted."""
+
+import html
+from datetime import timedelta
+
+import pytest
+from flask import Flask
+
+from database import now
+from tests.conftest import CLICK, StrictClient, connect, load
+from tests.servers import PracticeOrg
+from tests.test_attempts import words
+from tests.test_authorizations import change
+
+PAGE = "/applications/1"
+
+
+def said(client: StrictClient) -> str:
+    return html.unescape(words(client.get(PAGE).text))
+
+
+def test_after_a_login_the_page_says_whose_access_it_is(
+    app: Flask, client: StrictClient, connected: int
+) -> None:
+    page = said(client)
+    assert "Organization Practice Org 00D000000000001EAA" in page
+    assert ("User Ada Admin STANDARD admin@practice.example 005000000000001AAA") in page
+    assert load(app, 1).identity_read_at
+
+
+def test_a_refresh_asks_again_after_a_week_and_not_before(
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: int
+) -> None:
+    asked = len(org.requests_of("/userinfo"))
+    org.switch(organization_name="Renamed")
+    client.submit(CLICK, htmx=True)
+    assert len(org.requests_of("/userinfo")) == asked
+    change(app, identity_read_at=now() - timedelta(days=8))
+    client.submit(CLICK, htmx=True)
+    assert len(org.requests_of("/userinfo")) == asked + 1
+    assert load(app, 1).organization_name == "Renamed"
+
+
+def test_a_page_less_token_is_asked_about_too(
+    app: Flask, client: StrictClient, practice_record: int
+) -> None:
+    change(app, flow="client_credentials")
+    client.submit(CLICK, htmx=True)
+    assert load(app, 1).org_username == "integration@practice.example"
+
+
+@pytest.mark.parametrize(
+    ("scopes", "username", "organization"),
+    [
+        ("refresh_token id", "admin@practice.example", None),
+        ("refresh_token api", None, "Practice Org"),
+        ("refresh_token", None, None),
+        ("full refresh_token", "admin@practice.example", "Practice Org"),
+    ],
+)
+def test_no_more_is_asked_than_the_scopes_open(
+    app: Flask,
+    client: StrictClient,
+    org: PracticeOrg,
+    practice_record: int,
+    scopes: str,
+    username: str | None,
+    organization: str | None,
+) -> None:
+    change(app, requested_scopes=scopes)
+    connect(client, org)
+    record = load(app, 1)
+    assert (record.org_username, record.organization_name) == (username, organization)
+    assert record.organization_id == "00D000000000001EAA"
+    assert not [
+        seen for seen in org.requests_of("/userinfo")[-1:] if seen["status"] == 403
+    ]
+
+
+def test_names_of_any_length_and_kind_are_cut_and_shown_as_text(
+    app: Flask, client: StrictClient, org: PracticeOrg, practice_record: int
+) -> None:
+    org.switch(organization_name="<b onload=x>\u202e\x00" + "x" * 10_000)
+    connect(client, org)
+    page = client.get(PAGE).text
+    assert "<b onload" not in page
+    assert "&lt;b onload=x&gt;" in page
+    assert "\x00" not in page
+    assert len(load(app, 1).organization_name or "") <= 255
