@@ -23,6 +23,7 @@ from salesforce.hosts import (
     parse_origin,
     setup_url,
 )
+from salesforce.identity import Identity, read_identity
 from salesforce.ids import long_id, same_id
 from salesforce.key_pairs import (
     LONGEST_COMMON_NAME,
@@ -62,6 +63,7 @@ __all__ = [
     "DomainError",
     "Environment",
     "GrantType",
+    "Identity",
     "Introspection",
     "KeyPair",
     "KeyPairError",
@@ -92,6 +94,7 @@ __all__ = [
     "present_assertion",
     "quiet_loggers",
     "read_certificate",
+    "read_identity",
     "read_private_key",
     "redact",
     "redact_log",

@@ -85,7 +85,7 @@ class TokenAnswer:
         return (long_id(found[1]), long_id(found[2])) if found else None
 
 
-class _Unusable(ValueError):
+class Unusable(ValueError):
     """A field of the answer cannot be used; the message is for an admin."""
 
 
@@ -111,9 +111,9 @@ def read_token_answer(
     try:
         fields = _fields(body)
         if "error" in fields:
-            raise _Unusable("it has a token's status, and an error in it")
+            raise Unusable("it has a token's status, and an error in it")
         return _token(fields, response, secrets, consumer_secret, trip)
-    except _Unusable as problem:
+    except Unusable as problem:
         rescued = _rescued_refresh_token(body)
         raise SalesforceError(
             f"The org's answer cannot be used: {problem}."
@@ -155,9 +155,9 @@ def read_introspection(
         fields = _fields(body)
         active = fields.get("active")
         if not isinstance(active, bool):
-            raise _Unusable("it does not say whether the token is active")
-    except _Unusable as problem:
-        raise _unusable(str(problem), response, trip) from None
+            raise Unusable("it does not say whether the token is active")
+    except Unusable as problem:
+        raise unusable(str(problem), response, trip) from None
     return Introspection(active, _remaining(fields, trip) if active else None, trip)
 
 
@@ -165,7 +165,7 @@ def _remaining(fields: dict[str, object], trip: Trip) -> timedelta | None:
     """Return how long the token has, by the org's clock where that is known."""
     try:
         end = _number(fields, "exp", int)
-    except _Unusable:
+    except Unusable:
         return None
     if end is None:
         return None
@@ -190,7 +190,7 @@ def read_revocation(
     response = _accepted(status, body, secrets, trip)
     text = body.decode("utf-8", "replace")
     if text.lstrip().startswith("<") or _refusal(text, secrets, response, trip):
-        raise _unusable("it is no answer to a revocation", response, trip)
+        raise unusable("it is no answer to a revocation", response, trip)
     return trip
 
 
@@ -206,7 +206,7 @@ def read_userinfo(
     if status == OK:
         try:
             return None if "error" in _fields(body) else True
-        except _Unusable:  # the page of somebody in between
+        except Unusable:  # the page of somebody in between
             return None
     dead = status == FORBIDDEN and b"Bad_OAuth_Token" in body
     return False if status == UNAUTHORIZED or dead else None
@@ -227,7 +227,8 @@ def _accepted(
     return response
 
 
-def _unusable(problem: str, response: str, trip: Trip) -> SalesforceError:
+def unusable(problem: str, response: str, trip: Trip) -> SalesforceError:
+    """Say why a successful answer is none; `response` is its body, redacted."""
     return SalesforceError(
         f"The org's answer cannot be used: {problem}.",
         state=State.UNREACHABLE,
@@ -248,7 +249,7 @@ def _refuse_status(
     grant: GrantType | None,
 ) -> Never:
     if status == TOO_MANY_REQUESTS or status >= SERVER_ERROR:
-        raise _outage(status, response, trip)
+        raise outage(status, response, trip)
     if status >= BAD_REQUEST and (
         refusal := _refusal(text, secrets, response, trip, grant)
     ):
@@ -274,7 +275,8 @@ def _refuse_status(
     )
 
 
-def _outage(status: int, response: str, trip: Trip) -> SalesforceError:
+def outage(status: int, response: str, trip: Trip) -> SalesforceError:
+    """Say that the org answers nobody now, or not so many requests."""
     wait = trip.retry_after
     later = "later" if wait is None else f"in {wait:,} seconds"
     why = "asks for fewer requests" if status == TOO_MANY_REQUESTS else "is not well"
@@ -299,7 +301,7 @@ def _refusal(
     """Decode the error in the body, if there is one as RFC 6749 has it."""
     try:
         fields = _fields(text.encode("utf-8", "replace"))
-    except _Unusable:
+    except Unusable:
         return None
     error, description = fields.get("error"), fields.get("error_description")
     if not isinstance(error, str) or not error:
@@ -314,13 +316,18 @@ def _refusal(
 
 
 def _fields(body: bytes) -> dict[str, object]:
-    try:
-        fields = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise _Unusable("it is not JSON") from None
+    fields = json_of(body)
     if not isinstance(fields, dict):
-        raise _Unusable("it is not a JSON object")
+        raise Unusable("it is not a JSON object")
     return fields
+
+
+def json_of(body: bytes) -> object:
+    """Return what the JSON of an answer holds; raise `Unusable` for anything else."""
+    try:
+        return json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise Unusable("it is not JSON") from None
 
 
 def _no_constant(name: str) -> Never:
@@ -336,10 +343,10 @@ def _token(
 ) -> TokenAnswer:
     token_type = _text(fields, "token_type", VISIBLE, LONGEST_CODE) or "Bearer"
     if token_type.lower() != "bearer":
-        raise _Unusable("its token_type is not Bearer")
+        raise Unusable("its token_type is not Bearer")
     access_token = _text(fields, "access_token", VISIBLE, LONGEST_TOKEN)
     if access_token is None:
-        raise _Unusable("there is no access_token in it")
+        raise Unusable("there is no access_token in it")
     refresh_token = _text(fields, "refresh_token", VISIBLE, LONGEST_TOKEN)
     instance_url = _url(fields, "instance_url")
     identity_url = _url(fields, "id")
@@ -348,7 +355,7 @@ def _token(
     hidden = {secret for secret in hidden if len(secret) >= UNMISTAKABLE}
     for shown in (instance_url, identity_url, scope):
         if shown and redact(shown, hidden) != shown:
-            raise _Unusable("there is a secret in a field that is shown")
+            raise Unusable("there is a secret in a field that is shown")
     return TokenAnswer(
         access_token=access_token,
         refresh_token=refresh_token,
@@ -387,7 +394,7 @@ def _rescued_refresh_token(body: bytes) -> str | None:
     """Return the refresh token of an answer that cannot be used otherwise."""
     try:
         return _text(_fields(body), "refresh_token", VISIBLE, LONGEST_TOKEN)
-    except _Unusable:
+    except Unusable:
         return None
 
 
@@ -398,9 +405,9 @@ def _text(
     if value is None or value == "":
         return None
     if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise _Unusable(f"its {name} is not what such a field holds")
+        raise Unusable(f"its {name} is not what such a field holds")
     if len(value) > longest:
-        raise _Unusable(f"its {name} is longer than {longest} characters")
+        raise Unusable(f"its {name} is longer than {longest} characters")
     return value
 
 
@@ -411,7 +418,7 @@ def _url(fields: dict[str, object], name: str) -> str | None:
     try:
         return parse_https_url(value)
     except DomainError:
-        raise _Unusable(f"its {name} is not an https address") from None
+        raise Unusable(f"its {name} is not an https address") from None
 
 
 def _number(
@@ -422,11 +429,11 @@ def _number(
         return None
     text = str(value) if isinstance(value, int | str) else ""
     if isinstance(value, bool) or not DIGITS.fullmatch(text):
-        raise _Unusable(f"its {name} is not a number of the expected kind")
+        raise Unusable(f"its {name} is not a number of the expected kind")
     try:
         return convert(int(text))
     except (OverflowError, ValueError, OSError):
-        raise _Unusable(f"its {name} is out of range") from None
+        raise Unusable(f"its {name} is out of range") from None
 
 
 def _moment(number: int) -> datetime:
