@@ -37,6 +37,7 @@ def show(application_id: int) -> str:
     if act not in ACTS or field not in application.SECRETS:
         raise BadRequest("There is no such secret.")
     value = application.reveal(field)
+    application.note_use_of(field)
     audit.record(ACTS[act], application, secret=application.SECRETS[field])
     db.session.commit()
     region = "applications/_panel.html" if asked_by_htmx() else "applications/show.html"
@@ -85,6 +86,7 @@ CHANGES = {"promote": _promote, "drop": _drop}
 def export(application_id: int) -> Response:
     application = load_application(application_id)
     exported = application.export()
+    application.note_use()
     audit.record(Event.RECORD_EXPORTED, application)
     db.session.commit()
     return download(application, exported, "json")

@@ -266,6 +266,11 @@ class Grant(Identified, LifeLine, OAuthClient):
         """Note that somebody got the access token, or made use of it here."""
         self.last_used_at = now()
 
+    def note_use_of(self, column: str) -> None:
+        """Note that somebody asked to see a secret, where it is a token."""
+        if column in ("access_token", "refresh_token"):
+            self.note_use()
+
     def hold(self, held: HeldToken) -> None:
         """Note that a token waits for somebody to decide about it.
 
