@@ -1,7 +1,8 @@
 """Ending a grant: at the org first, then here, whatever the org answered."""
 
+from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy.exc import OperationalError
 
@@ -9,28 +10,23 @@ import audit
 from database import db
 from engine.grants import LooseGrant, approval_of, release
 from engine.results import RecordGone
-from models import (
-    Ending,
-    Event,
-    ExternalApplication,
-    HeldToken,
-    end_approval,
-)
+from models import Ending, Event, ExternalApplication, HeldToken, Lane, end_approval
 from salesforce import Client, Revocation, parse_domain
 from salesforce import revoke as revoke_token
-from vault import opened
+from vault import Sealed, opened
 
 DEADLINE = 10.0
 """Seconds for each token."""
 MOST_ROUNDS = 3
 """A refresh that is under way may bring another token meanwhile."""
 LIVES_ON = "Revoke it there: Setup, Connected Apps OAuth Usage, or the app's own page."
+NOTHING = "There was no token to revoke."
 
 DONE, UNREADABLE = "<revoked>", "<unreadable secret>"
 
 
 class _Held(NamedTuple):
-    """A token as the record holds it, and where it has to be revoked.
+    """A token as it is stored, and where it has to be revoked.
 
     The value is None where no key opens it.
     """
@@ -40,48 +36,74 @@ class _Held(NamedTuple):
     ends_others: bool
 
 
+_Grant = list[_Held]
+"""Tokens of which a refresh token, where there is one, ends the others."""
+
+
 class Revoked(NamedTuple):
-    """How it went, for an admin; `everywhere` unless something may live on."""
+    """How it went, for an admin; `everywhere` unless something may live on.
+
+    `anything` tells whether there was a token at all.
+    """
 
     sentence: str
     everywhere: bool
+    anything: bool = True
 
 
-def revoke(application: ExternalApplication) -> Revoked:
+def revoke(
+    application: ExternalApplication,
+    *,
+    keep_failed: bool = False,
+    reason: str | None = None,
+    note: Callable[[Revoked], None] = lambda _: None,
+) -> Revoked:
     """Revoke what the org granted, forget it here, and say how it went.
 
-    A refresh token goes first, for it ends its access tokens. What no key
-    opens cannot be revoked, and is forgotten all the same.
+    A refresh token goes first, for it ends its access tokens; a token that is
+    held goes too. What no key opens cannot be revoked, and is forgotten all
+    the same. With `keep_failed` what may live on at the org stays stored
+    instead, so that it can be tried again. `note` joins the transaction that
+    stores what came of it. Raises `RecordGone`.
     """
     application_id, said = application.id, list[Revocation]()
-    unreadable = False
+    anything = unreadable = False
     for _ in range(MOST_ROUNDS):
-        grants, seen = _tokens_of(application), application.fingerprints
+        grants, seen = _grants_of(application), application.fingerprints
         db.session.commit()
-        unreadable = any(token.value is None for held in grants for token in held)
-        said += [one for held in grants for one in _revoke_all(held)]
+        anything = anything or bool(grants)
+        answers, unreadable = _revoke_all(grants)
+        said += answers
         found = ExternalApplication.locked(application_id)
         if found is None:
             raise RecordGone
         application = found
         if application.fingerprints == seen:
             break
-    sentence = _in_words(said, unreadable=unreadable)
     failed = [one for one in said if not one.gone]
     everywhere = not failed and not unreadable
-    _forget(application, ended=everywhere)
+    kept = keep_failed and not everywhere
+    sentence = application.without_secrets(
+        _in_words(said, unreadable=unreadable, kept=kept)
+    )
+    if not kept:
+        _forget(application, ended=everywhere)
     if not everywhere:
         application.note_problem(
             sentence, (failed[0].code if failed else None) or UNREADABLE, LIVES_ON
         )
+    revoked = Revoked(sentence, everywhere, anything)
+    note(revoked)
+    why: dict[str, Any] = {"reason": reason} if reason else {}
     audit.record(
         Event.TOKEN_REVOKED,
         application,
         answers=[one.code or DONE for one in said],
         ended_at_the_org=everywhere,
+        **why,
     )
     db.session.commit()
-    return Revoked(sentence, everywhere)
+    return revoked
 
 
 def revoke_loose(
@@ -124,41 +146,59 @@ def _forget(application: ExternalApplication, *, ended: bool) -> None:
     application.forget_tokens()
 
 
-def _tokens_of(application: ExternalApplication) -> list[list[_Held]]:
-    """Return the tokens of each grant: of what is held, and of what is stored."""
-    held = HeldToken.of(application.id) if application.held_at else None
-    domain = application.refresh_token_domain or application.salesforce_domain
-    stored = [
-        _Held(opened(token), host, ends_others=ends_others)
-        for token, host, ends_others in (
-            (application.refresh_token, domain, True),
-            (application.access_token, application.salesforce_domain, False),
+def _grants_of(application: ExternalApplication) -> list[_Grant]:
+    """Return what has to be revoked, each thing at the host that it came from.
+
+    An access token came from where the refresh token did, also where the record
+    was moved since, unless a flow without a page brought it, or another user's
+    login: then it is of a grant of its own.
+    """
+    refresh, access = application.refresh_token, application.access_token
+    own = application.salesforce_domain
+    domain = application.refresh_token_domain or own
+    grants = [[*_held(refresh, domain, ends_others=True)]]
+    if application.lane is Lane.PAGE_LESS or application.holds_anothers:
+        grants.append([*_held(access, own)])
+    else:
+        grants[0] += _held(access, domain)
+    if held := HeldToken.of(application.id):
+        domain = held.salesforce_domain
+        refresh = held.refresh_token
+        grants.append(
+            [
+                *_held(refresh, domain, ends_others=True),
+                *_held(held.access_token, domain),
+            ]
         )
-        if token
-    ]
-    if held is None:
-        return [stored]
-    apart = [
-        _Held(opened(token), held.salesforce_domain, ends_others=ends_others)
-        for token, ends_others in (
-            (held.refresh_token, True),
-            (held.access_token, False),
-        )
-        if token
-    ]
-    return [apart, stored]
+    return [grant for grant in grants if grant]
 
 
-def _revoke_all(held: list[_Held]) -> list[Revocation]:
-    """Revoke the tokens in turn, until one that ends the others was ended."""
-    said = list[Revocation]()
-    for token in held:
-        if token.value is None:
-            continue
-        said.append(_revoke(token))
-        if token.ends_others and said[-1].gone and not said[-1].already:
-            break
-    return said
+def _held(token: Sealed | None, domain: str, *, ends_others: bool = False) -> _Grant:
+    return [_Held(opened(token), domain, ends_others)] if token else []
+
+
+def _revoke_all(grants: list[_Grant]) -> tuple[list[Revocation], bool]:
+    """Revoke all grants; return the answers, and whether a token was unreadable."""
+    said, unreadable = list[Revocation](), False
+    for grant in grants:
+        for token in grant:
+            if token.value is None:
+                unreadable = True
+                continue
+            said.append(_revoke(token))
+            if _settles(token, said[-1]):
+                break
+    return said, unreadable
+
+
+def _settles(token: _Held, said: Revocation) -> bool:
+    """Whether the other tokens of a grant need not be tried any more.
+
+    They ended with this one, or nobody is there who would end them.
+    """
+    if said.gone:
+        return token.ends_others and not said.already
+    return said.trip is None or said.trip.status is None
 
 
 def _revoke(token: _Held) -> Revocation:
@@ -172,20 +212,18 @@ def _revoke(token: _Held) -> Revocation:
     return revoke_token(client, token.value, deadline=DEADLINE)
 
 
-def _in_words(said: list[Revocation], *, unreadable: bool) -> str:
+def _in_words(said: list[Revocation], *, unreadable: bool, kept: bool) -> str:
     failed = [one for one in said if not one.gone]
+    where = "The tokens are kept" if kept else "The tokens are gone from Orgdesk"
     if failed:
-        return (
-            f"The tokens are gone from Orgdesk. At the org they may live on:"
-            f" {failed[0].sentence}"
-        )
+        return f"{where}. At the org they may live on: {failed[0].sentence}"
     if unreadable:
         return (
-            "The tokens are gone from Orgdesk. No key of this server opened them, so"
-            " they could not be revoked at the org."
+            f"{where}. No key of this server opened them, so they could not be"
+            " revoked at the org."
         )
     if said and all(one.already for one in said):
         return "The tokens are gone; the org had ended them already."
     if said:
         return "The tokens are revoked at the org and gone from Orgdesk."
-    return "There was no token to revoke."
+    return NOTHING

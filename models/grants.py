@@ -160,6 +160,11 @@ class Grant(Identified, LifeLine, OAuthClient):
         return any(one is not None for one in there)
 
     @property
+    def holds_anothers(self) -> bool:
+        """Whether the refresh token may be of another grant than the access token."""
+        return self.refresh_token_problem == ANOTHERS
+
+    @property
     def is_settling(self) -> bool:
         """Whether the org may still be at a refresh that was never answered."""
         return self.doubt_settles_at is not None and self.doubt_settles_at > now()

@@ -2,20 +2,33 @@
 
 import html
 import re
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 import requests
 from flask import Flask
 
+import engine
 from database import db, now
-from models import AuditEvent, Event, ExternalApplication, Flow, Role
+from engine import Revoked
+from models import (
+    AuditEvent,
+    Event,
+    ExternalApplication,
+    Flow,
+    HeldToken,
+    HoldReason,
+    Lane,
+    Role,
+)
 from practice_org import CLIENT_ID, CONSUMER_SECRET
 from salesforce import State
-from tests.conftest import StrictClient, add_application, browser_of, load
+from tests.conftest import StrictClient, add_application, add_site, browser_of, load
 from tests.servers import PracticeOrg, free_port
 from tests.test_authorizations import change, secrets_of
-from vault import seal
+from tests.wire import Server, answer, reset, serving
+from vault import Sealed, seal
 
 PAGE = "/applications/1"
 REVOCATION = f"{PAGE}/revocation"
@@ -147,6 +160,156 @@ def test_admins_are_offered_to_revoke_and_operators_are_not(
 def test_a_record_that_is_gone_has_nothing_to_revoke(client: StrictClient) -> None:
     assert client.get(REVOCATION).status_code == 404
     assert client.submit(REVOCATION).status_code == 404
+
+
+# --- what is ended, and where ---------------------------------------------
+
+
+@pytest.fixture
+def here(app: Flask) -> Iterator[Server]:
+    """A host that revokes what it is asked to; record 1 is of it, with tokens."""
+    with serving() as server:
+        server.script = [answer()] * 9
+        add_application(app, salesforce_domain=f"http://127.0.0.1:{server.port}")
+        give_tokens(app, server)
+        yield server
+
+
+@pytest.fixture
+def elsewhere(app: Flask) -> Iterator[Server]:
+    with serving() as server:
+        server.script = [answer()] * 9
+        add_site(app, domain_of(server), local_network=True)
+        yield server
+
+
+def domain_of(server: Server) -> str:
+    return f"http://127.0.0.1:{server.port}"
+
+
+def give_tokens(app: Flask, server: Server) -> None:
+    with app.app_context():
+        sealed = {"refresh_token": seal("5Aep-r"), "access_token": seal("00D-a")}
+    change(
+        app,
+        state=State.CONNECTED,
+        lane=Lane.BROWSER,
+        refresh_token_domain=domain_of(server),
+        **sealed,
+    )
+
+
+def revoke(app: Flask, *, keep_failed: bool = False) -> Revoked:
+    with app.app_context():
+        application = db.session.get_one(ExternalApplication, 1)
+        return engine.revoke(application, keep_failed=keep_failed)
+
+
+def asked(server: Server) -> list[str]:
+    return [request.form["token"] for request in server.requests]
+
+
+def test_what_may_live_on_can_be_kept_and_stays_sealed(
+    app: Flask, here: Server
+) -> None:
+    refusal = answer({"error": "server_error"}, "503 Service Unavailable")
+    here.script = [refusal, refusal]
+    revoked = revoke(app, keep_failed=True)
+    assert (revoked.everywhere, revoked.anything) == (False, True)
+    assert revoked.sentence.startswith("The tokens are kept. At the org they may live")
+    assert secrets_of(app) == {"refresh": "5Aep-r", "access": "00D-a"}
+    record = load(app, 1)
+    assert record.state is State.CONNECTED
+    assert record.last_error == revoked.sentence
+    with app.app_context():
+        stored = db.session.execute(
+            db.text("SELECT refresh_token, access_token FROM external_application")
+        ).one()
+    assert not [text for text in stored if "5Aep" in text or "00D" in text]
+
+
+def test_what_was_kept_goes_once_the_org_ends_it(app: Flask, here: Server) -> None:
+    here.script = [reset, answer()]
+    assert not revoke(app, keep_failed=True).everywhere
+    assert revoke(app, keep_failed=True).everywhere
+    assert secrets_of(app) == {}
+    assert not revoke(app, keep_failed=True).anything
+
+
+def test_tokens_that_no_key_opens_can_be_kept_too(app: Flask, here: Server) -> None:
+    foreign = Sealed("gAAAAABfromAnotherKey")
+    change(app, refresh_token=foreign, access_token=foreign)
+    revoked = revoke(app, keep_failed=True)
+    assert not revoked.everywhere
+    assert revoked.sentence.startswith("The tokens are kept. No key of this server")
+    assert load(app, 1).holds_tokens
+    assert asked(here) == []
+    assert not revoke(app).everywhere
+    assert not load(app, 1).holds_tokens
+
+
+def test_an_org_that_is_not_there_is_asked_once_a_grant(
+    app: Flask, here: Server
+) -> None:
+    here.script = [reset] * 9
+    assert not revoke(app).everywhere
+    assert asked(here) == ["5Aep-r"]
+
+
+def test_the_tokens_of_a_record_that_was_moved_go_to_where_they_came_from(
+    app: Flask, here: Server, elsewhere: Server
+) -> None:
+    change(app, salesforce_domain=domain_of(elsewhere))
+    here.script = [answer({"error": "invalid_token"}, "400 Bad Request"), answer()]
+    assert revoke(app).everywhere
+    assert asked(here) == ["5Aep-r", "00D-a"]
+    assert asked(elsewhere) == []
+
+
+def test_the_token_of_a_flow_without_a_page_is_a_grant_of_its_own(
+    app: Flask, here: Server
+) -> None:
+    change(app, flow=Flow.CLIENT_CREDENTIALS, lane=Lane.PAGE_LESS)
+    assert revoke(app).everywhere
+    assert asked(here) == ["5Aep-r", "00D-a"]
+
+
+def test_a_token_that_is_held_goes_with_the_others(
+    app: Flask, here: Server, elsewhere: Server
+) -> None:
+    hold(app, elsewhere)
+    elsewhere.script = [reset, answer()]
+    assert not revoke(app, keep_failed=True).everywhere
+    assert is_held(app)
+    assert revoke(app, keep_failed=True).everywhere
+    assert not is_held(app)
+    assert load(app, 1).held_at is None
+    assert asked(elsewhere) == ["5Aep-held"] * 2
+
+
+def hold(app: Flask, server: Server) -> None:
+    """Hold a token of that host for record 1."""
+    with app.app_context():
+        held = HeldToken(
+            application_id=1,
+            reason=HoldReason.ANOTHER_USER,
+            lane=Lane.BROWSER,
+            lane_reason="",
+            actor="",
+            salesforce_domain=domain_of(server),
+            client_id="3MVG9AcmeConsumerKey",
+            access_token=seal("00D-held"),
+            refresh_token=seal("5Aep-held"),
+            response="{}",
+        )
+        db.session.add(held)
+        db.session.commit()
+    change(app, held_at=now())
+
+
+def is_held(app: Flask) -> bool:
+    with app.app_context():
+        return db.session.scalar(db.select(HeldToken)) is not None
 
 
 # --- delete ----------------------------------------------------------------
