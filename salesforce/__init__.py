@@ -44,6 +44,7 @@ from salesforce.oauth import (
     refresh_access_token,
     use_client_credentials,
 )
+from salesforce.probes import Probe, probe_host, probe_limits, probe_token
 from salesforce.redaction import is_logged_field, redact, redact_log
 from salesforce.session import Client
 from salesforce.states import Environment, GrantType, Signature, State
@@ -68,6 +69,7 @@ __all__ = [
     "KeyPair",
     "KeyPairError",
     "Origin",
+    "Probe",
     "Revocation",
     "SalesforceDomain",
     "SalesforceError",
@@ -92,6 +94,9 @@ __all__ = [
     "parse_https_url",
     "parse_origin",
     "present_assertion",
+    "probe_host",
+    "probe_limits",
+    "probe_token",
     "quiet_loggers",
     "read_certificate",
     "read_identity",
