@@ -12,16 +12,20 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
 import audit
+import tally
 from app import create_app
 from config import read_settings
 from database import db, now
-from models import Event, ExternalApplication, PendingAuthorization, User
+from models import Ending, Event, ExternalApplication, PendingAuthorization, User
 from salesforce import State
 from sign_in import SIGN_IN
 from tests.conftest import ADMIN, CLICK, StrictClient, add_application, browser_of, load
+from tests.servers import PracticeOrg
 from tests.test_applications import FORM, count
+from tests.test_approvals import endings
 from tests.test_audit import add_events, export, run_at_once, shown, trail, verify
 from tests.test_history import add as add_attempt
+from tests.test_holds import ACCEPTANCE, held, log_in_as
 from tests.test_sign_in import (
     ADA,
     change,
@@ -242,3 +246,21 @@ def test_a_dead_server_gets_a_page_not_a_crash(tmp_path: Path) -> None:
     assert page.status_code == 503
     assert "The database does not answer" in page.text
     assert ExternalApplication.__tablename__ not in page.text
+
+
+def test_a_token_of_somebody_else_is_held_and_taken(
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: int
+) -> None:
+    log_in_as(client, org)
+    assert held(app)
+    assert client.submit(ACCEPTANCE, htmx=True).status_code == 200
+    assert held(app) is None
+    assert load(app, 1).org_username == "integration@practice.example"
+    assert endings(app) == [Ending.REVOKED, None]
+
+
+def test_the_records_are_counted_by_state(app: Flask) -> None:
+    for number in range(3):
+        add_application(app, application_name=f"Acme {number}")
+    with app.app_context():
+        assert tally.counts().states[State.NEVER_AUTHORIZED] == 3
