@@ -11,6 +11,11 @@ from salesforce import Client, Identity, SalesforceError, TokenAnswer, read_iden
 
 DEADLINE = 5.0
 """Seconds for the questions: somebody waits."""
+DIFFERS = "<identity differs>"
+ANOTHERS = (
+    "The org says that the stored token is of somebody else than its answer named."
+)
+LOOK = "Compare the Organization and the User below with the org, then log in again."
 ASK_AGAIN = timedelta(days=7)
 """After this names that are known are asked for once more."""
 
@@ -47,8 +52,12 @@ def find_identity(application_id: int, client: Client) -> None:
         db.session.commit()
         identity = _read(client, token, *asked_with)
         found = ExternalApplication.locked(application_id)
-        if found is not None and found.opened("access_token") == token:
-            found.name_identity(identity)
+        if (
+            found is not None
+            and found.opened("access_token") == token
+            and not found.learn_identity(identity)
+        ):
+            found.note_problem(ANOTHERS, DIFFERS, LOOK)
         db.session.commit()
     except OperationalError:
         db.session.rollback()

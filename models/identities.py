@@ -37,6 +37,22 @@ class Identified:
         self.user_type = identity.user_type if identity else None
         self.identity_read_at = now()
 
+    def learn_identity(self, identity: Identity | None) -> bool:
+        """Take over what the org said of the token that is stored already.
+
+        False where that is another's than the answer's which brought it; then
+        nobody's name is kept.
+        """
+        ids = (identity.organization_id, identity.user_id) if identity else (None, None)
+        fits = (
+            ids[0] is None or self.is_organization(ids[0]) is not False,
+            ids[1] is None or self.is_user(ids[1]) is not False,
+        )
+        self.name_identity(identity if all(fits) else None)
+        if all(fits) and self.organization_id is None and all(ids):
+            self.organization_id, self.user_id = ids
+        return all(fits)
+
     def take_names(self, other: "Identified") -> None:
         """Take over what the org said of another token, which is this one's now."""
         self.organization_id, self.user_id = other.organization_id, other.user_id

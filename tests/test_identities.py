@@ -87,3 +87,25 @@ def test_names_of_any_length_and_kind_are_cut_and_shown_as_text(
     assert "&lt;b onload=x&gt;" in page
     assert "\x00" not in page
     assert len(load(app, 1).organization_name or "") <= 255
+
+
+def test_a_token_that_the_org_calls_somebody_elses_is_said_so(
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: int
+) -> None:
+    change(app, identity_read_at=None)
+    org.switch(fault="missing_fields", wrong_user=True)
+    client.submit(CLICK, htmx=True)
+    assert "is of somebody else than its answer named" in said(client)
+    record = load(app, 1)
+    assert (record.display_name, record.user_id) == (None, "005000000000001AAA")
+
+
+def test_an_org_that_sends_no_id_is_asked_for_the_ids(
+    app: Flask, client: StrictClient, org: PracticeOrg, practice_record: int
+) -> None:
+    change(app, flow="client_credentials", instance_url=org.address)
+    org.switch(fault="missing_fields")
+    client.submit(CLICK, htmx=True)
+    record = load(app, 1)
+    assert record.organization_id == "00D000000000001EAA"
+    assert record.user_id == "005000000000002AAA"
