@@ -41,6 +41,7 @@ from blueprints import (
     attempts,
     authorizations,
     invitations,
+    overview,
     revocations,
     secrets,
     sites,
@@ -120,7 +121,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.cli.add_command(users.commands)
     for resource in (
         *(account, applications, attempts, audit_trail, authorizations, invitations),
-        *(revocations, secrets, sites, user_pages),
+        *(overview, revocations, secrets, sites, user_pages),
     ):
         app.register_blueprint(resource.blueprint)
     guard.mark_pages_of_others(app)

@@ -11,6 +11,7 @@ from models.approvals import Approval, Ending
 from models.attempts import (
     KEPT,
     LEASE,
+    TROUBLED,
     Attempt,
     Outcome,
     any_open,
@@ -25,7 +26,12 @@ from models.audit import AuditEvent, AuditHead, Event
 from models.authorizations import PendingAuthorization
 from models.clients import DEFAULT_SESSION_TIMEOUT, LONGEST_TEXT, Flow, Lane, Secret
 from models.details import LONGEST_NOTES
-from models.grants import LONGEST_RESPONSE, SESSION_TIMEOUTS, ExpirySource
+from models.grants import (
+    LONGEST_RESPONSE,
+    OVER_BROAD,
+    SESSION_TIMEOUTS,
+    ExpirySource,
+)
 from models.holds import HeldToken, HoldReason
 from models.life_lines import DEFAULT_IDLE_LIMIT, LONGEST_IDLE_LIMIT
 from models.names import name_key
@@ -45,7 +51,9 @@ __all__ = [
     "LONGEST_NOTES",
     "LONGEST_RESPONSE",
     "LONGEST_TEXT",
+    "OVER_BROAD",
     "SESSION_TIMEOUTS",
+    "TROUBLED",
     "Approval",
     "Attempt",
     "Attention",
