@@ -2,12 +2,14 @@
 
 Up to 10,000 records are counted each time. More are counted once a minute by
 each process, along an index that holds all it takes; pages say when that was.
+The overview keeps its figures by the same rule.
 """
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from flask import current_app
 from sqlalchemy import ColumnElement, Label, and_, func, or_, select
@@ -16,10 +18,12 @@ from database import db, now
 from models import LAPSES_SOON, ExternalApplication, HeldToken
 from salesforce import State
 
-EXTENSION = "orgdesk_tally"
 MANY = 10_000
-LONGEST_AGE = 60.0
-"""Seconds that a count of many may be used again."""
+LONGEST_AGE = 59.0
+"""Seconds that figures of many may be used again. With what it took to count them,
+they are a minute old at most."""
+
+Figures = TypeVar("Figures")
 
 
 class Counts(NamedTuple):
@@ -35,9 +39,25 @@ class Counts(NamedTuple):
         return sum(self.states.values())
 
 
-class _Kept(NamedTuple):
-    counts: Counts
-    until: float
+@dataclass(frozen=True)
+class Keeper(Generic[Figures]):
+    """Keeps one set of figures, plain values, for each app of this process."""
+
+    name: str
+
+    def kept(self) -> Figures | None:
+        """Return what was counted a short while ago, None where it is time to."""
+        figures, until = current_app.extensions.get(self.name, (None, 0.0))
+        return figures if time.monotonic() < until else None
+
+    def keep(self, figures: Figures, total: int) -> Figures:
+        """Keep figures of so many records, if those are many."""
+        age = LONGEST_AGE if total > MANY else 0.0
+        current_app.extensions[self.name] = figures, time.monotonic() + age
+        return figures
+
+
+COUNTS = Keeper[Counts]("orgdesk_tally")
 
 
 def counts() -> Counts:
@@ -49,8 +69,7 @@ def counts() -> Counts:
 
 def kept_counts() -> Counts | None:
     """Return what was counted a short while ago, None where it is time to count."""
-    kept: _Kept | None = current_app.extensions.get(EXTENSION)
-    return kept.counts if kept and time.monotonic() < kept.until else None
+    return COUNTS.kept()
 
 
 def columns() -> list[Label[int]]:
@@ -76,6 +95,4 @@ def keep(row: Mapping[str, int]) -> Counts:
     states = {state: row[f"count_{state}"] for state in State}
     states[State.EXPIRED] += row["count_ran_out"]
     found = Counts(states, row["count_lapse_soon"], row["count_held"], now())
-    age = LONGEST_AGE if found.total > MANY else 0.0
-    current_app.extensions[EXTENSION] = _Kept(found, time.monotonic() + age)
-    return found
+    return COUNTS.keep(found, found.total)

@@ -32,6 +32,7 @@ from config import ROOT
 from database import db
 from models import (
     LONGEST_RESPONSE,
+    Approval,
     Attempt,
     ExternalApplication,
     Lane,
@@ -41,6 +42,7 @@ from models import (
     User,
     name_key,
 )
+from overview import KEEPER
 from salesforce import State
 from sign_in import SIGN_IN
 from vault import seal
@@ -86,12 +88,17 @@ PAGES: dict[str, Callable[[int], str]] = {
     "search without a hit": lambda _: "/?q=nowhere",
     "detail": lambda size: f"/applications/{size // 2}",
     "detail, response of 32 kB": lambda size: f"/applications/{size // 2 + 1}",
+    "overview": lambda _: OVERVIEW,
+    "overview, counted anew": lambda _: ANEW,
 }
 FIRST, LAST, *_ = PAGES
 DETAIL = "/applications/"
+OVERVIEW = "/overview"
+ANEW = "/overview?anew"
 
 FARTHEST = 1.3
-LARGEST_LIST, LARGEST_DETAIL, LARGEST_ASSETS = 8_000, 10_000, 30_000
+LARGEST_LIST, LARGEST_DETAIL, LARGEST_OVERVIEW = 8_000, 10_000, 10_000
+LARGEST_ASSETS = 30_000
 
 
 @dataclass
@@ -103,6 +110,8 @@ class Case:
     size: int = 0
 
     def run(self) -> None:
+        if self.path == ANEW:
+            self.client.application.extensions.pop(KEEPER.name, None)
         begin = perf_counter()
         response = self.client.get(self.path)
         self.seconds.append(perf_counter() - begin)
@@ -111,12 +120,18 @@ class Case:
     def look(self) -> None:
         """Fetch the page, counting its SQL statements and its gzipped bytes.
 
-        The one that every page begins with, who is signed in, is not counted.
+        The one that every page begins with, who is signed in, is not counted. What
+        is kept was fetched before.
         """
+        if self.path == OVERVIEW:
+            self.run()
+            self.seconds.clear()
 
         def note(_: Any, __: Any, statement: str, *___: Any) -> None:
             self.statements += "FROM sign_in" not in statement
 
+        if self.path == ANEW:
+            self.client.application.extensions.pop(KEEPER.name, None)
         event.listen(Engine, "before_cursor_execute", note)
         self.size = len(gzip.compress(self.client.get(self.path).data))
         event.remove(Engine, "before_cursor_execute", note)
@@ -182,6 +197,7 @@ def orgdesk(folder: Path, size: int) -> Flask:
         rows = [row | secrets for row in records(size)]
         db.session.execute(insert(ExternalApplication), rows)
         db.session.execute(insert(Attempt), list(attempts(size)))
+        db.session.execute(insert(Approval), list(approvals(size)))
         db.session.commit()
     return app
 
@@ -201,12 +217,13 @@ def signed_in(app: Flask) -> FlaskClient:
 
 def records(size: int) -> Iterator[dict[str, Any]]:
     """Make up records, the same in each run."""
-    chance = random.Random(size)
-    start = datetime(2026, 1, 1, tzinfo=UTC)
+    chance, fate = random.Random(size), random.Random(size)
+    start, today = datetime(2026, 1, 1, tzinfo=UTC), datetime.now(UTC)
     for number, state in enumerate(chance.choices(list(State), WEIGHTS, k=size)):
         name = f"{chance.choice(NAMES)} {chance.choice(TEAMS)} {number:05}"
         name += " legacy" if number < LEGACY else ""
         domain = chance.choice(DOMAINS).format(number // 3)
+        used = today - timedelta(days=fate.triangular(0, 40, 0))
         yield {
             "application_name": name,
             "application_name_key": name_key(name),
@@ -220,6 +237,11 @@ def records(size: int) -> Iterator[dict[str, Any]]:
             "instance_url": f"https://{domain}",
             "issued_at": start + timedelta(minutes=number),
             "expires_at": start if state is State.EXPIRED else None,
+            "last_used_at": used,
+            "lapses_at": used + timedelta(days=30) if fate.random() < GOOD else None,
+            "over_broad": number % 50 == 0,
+            "granted_scopes": "api full" if number % 50 == 0 else "api",
+            "owner": "ada@example.com" if number % 3 else "",
             "lane": "silent",
             "authorization_server_response": "\n".join(
                 f'{{"id": "{chance.getrandbits(32):08x}", "scope": "api"}}'
@@ -262,6 +284,21 @@ def attempts(size: int) -> Iterator[dict[str, Any]]:
         }
 
 
+def approvals(size: int) -> Iterator[dict[str, Any]]:
+    """Make up an approval for each record; some users have none left."""
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    for number in range(size):
+        group = number // 5 if number % 100 < 5 else number
+        yield {
+            "client_id": f"3MVG9{group:080x}",
+            "organization_id": f"00D{group:015}",
+            "user_id": f"005{group:015}",
+            "application_id": number + 1,
+            "application_name": f"Acme {number}",
+            "granted_at": start + timedelta(minutes=number),
+        }
+
+
 def show(bare: Case, cases: dict[tuple[str, int], Case]) -> None:
     columns = "".join(f"{f'{size:,}':>12}{'ratio':>8}" for size in SIZES)
     print(f"{'median ms by records':31}{columns}{'SQL':>5}{'gzipped':>9}")
@@ -285,13 +322,18 @@ def targets(
     difference = max(first, last) / min(first, last)
     yield "first and last page, the slower by the faster", difference, FARTHEST
     details = [case for case in cases.values() if DETAIL in case.path]
-    lists = [case for case in cases.values() if DETAIL not in case.path]
+    overviews = [case for case in cases.values() if OVERVIEW in case.path]
+    others = [*details, *overviews]
+    lists = [case for case in cases.values() if case not in others]
+    kept = [cases["overview", SIZES[-1]]]
     for name, some, most, largest in (
-        ("list", lists, 2, LARGEST_LIST),
-        ("detail", details, 4, LARGEST_DETAIL),
+        ("a list", lists, 2, LARGEST_LIST),
+        ("a detail", details, 4, LARGEST_DETAIL),
+        ("an overview that is kept", kept, 3, LARGEST_OVERVIEW),
+        ("an overview", overviews, 9, LARGEST_OVERVIEW),
     ):
-        yield f"SQL statements of a {name}", max(one.statements for one in some), most
-        yield f"gzipped bytes of a {name}", max(one.size for one in some), largest
+        yield f"SQL statements of {name}", max(one.statements for one in some), most
+        yield f"gzipped bytes of {name}", max(one.size for one in some), largest
     assets = [path for path in (ROOT / "static").iterdir() if path.suffix != ".svg"]
     size = sum(len(gzip.compress(path.read_bytes())) for path in assets)
     yield "gzipped bytes of JS and CSS together", size, LARGEST_ASSETS

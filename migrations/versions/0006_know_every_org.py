@@ -82,7 +82,7 @@ INDEXES: tuple[tuple[str, list[str], str | None], ...] = (
     ),
     ("attention_lapses_at", ["attention_rank", "lapses_at"], None),
     ("lapses_at", ["lapses_at"], None),
-    ("last_used_at", ["last_used_at"], None),
+    ("last_used_at", ["last_used_at"], "access_token IS NOT NULL"),
     ("over_broad", ["id"], "over_broad"),
     ("without_owner", ["id"], "owner = ''"),
 )
