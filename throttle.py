@@ -72,6 +72,8 @@ LIMITS = {
     "invitations.accept": (Limit("links", "30 per minute", get_remote_address),),
     "authorizations.create": TOKENS,
     "authorizations.callback": TOKENS,
+    "panics.create": TOKENS,
+    "panics.retry": TOKENS,
     "revocations.create": TOKENS,
     "applications.delete": TOKENS,
 }

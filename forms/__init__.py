@@ -1,7 +1,14 @@
 """The forms: labels, limits, and a sentence for everything that cannot be taken."""
 
 from forms.applications import ApplicationForm
+from forms.panics import PanicForm
 from forms.sites import SiteForm
 from forms.users import InvitationForm, WelcomeForm
 
-__all__ = ["ApplicationForm", "InvitationForm", "SiteForm", "WelcomeForm"]
+__all__ = [
+    "ApplicationForm",
+    "InvitationForm",
+    "PanicForm",
+    "SiteForm",
+    "WelcomeForm",
+]

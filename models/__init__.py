@@ -29,7 +29,20 @@ from models.grants import LONGEST_RESPONSE, SESSION_TIMEOUTS, ExpirySource
 from models.holds import HeldToken, HoldReason
 from models.life_lines import DEFAULT_IDLE_LIMIT, LONGEST_IDLE_LIMIT
 from models.names import name_key
-from models.panics import Panic, PanicRevocation, Progress, Scope, block_on
+from models.panics import (
+    WORK_LEASE,
+    Panic,
+    PanicRevocation,
+    Progress,
+    Scope,
+    any_open_panic,
+    block_on,
+    is_worked_at,
+    keep_work,
+    leave_work,
+    progress_of,
+    take_work,
+)
 from models.sites import RemoteSite, find_site, gate, site_for
 from models.users import Invitation, Passkey, Role, SignIn, User
 
@@ -46,6 +59,7 @@ __all__ = [
     "LONGEST_RESPONSE",
     "LONGEST_TEXT",
     "SESSION_TIMEOUTS",
+    "WORK_LEASE",
     "Approval",
     "Attempt",
     "Attention",
@@ -73,16 +87,22 @@ __all__ = [
     "SignIn",
     "User",
     "any_open",
+    "any_open_panic",
     "any_to_mark",
     "block_on",
     "find_site",
     "finished_since",
     "gate",
     "is_held",
+    "is_worked_at",
+    "keep_work",
+    "leave_work",
     "left_behind",
     "mark_time",
     "name_key",
     "open_attempt",
+    "progress_of",
     "prune_attempts",
     "site_for",
+    "take_work",
 ]

@@ -12,7 +12,10 @@ LAYERS = (
     {"app"},
     {"blueprints"},
     {"forms", "guard", "throttle"},
-    {"headers", "keys", "listing", "logs", "sign_in", "tokens", "trail", "users"},
+    {
+        *("headers", "keys", "listing", "logs", "panics", "sign_in", "tokens"),
+        *("trail", "users"),
+    },
     {"factors", "responses", "wording"},
     {"history", "tally"},
     {"engine"},
