@@ -28,6 +28,7 @@ import guard
 import headers
 import keys
 import logs
+import panics
 import salesforce
 import sign_in
 import throttle
@@ -48,6 +49,7 @@ from blueprints import (
     sites,
 )
 from blueprints import audit as audit_trail
+from blueprints import panics as panic_pages
 from blueprints import users as user_pages
 from config import read_settings
 from database import db
@@ -117,12 +119,14 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     )
     salesforce.init_app(app, gate)
     keys.init_app(app)
+    panics.init_app(app)
     app.cli.add_command(audit.commands)
     app.cli.add_command(tokens.commands)
     app.cli.add_command(users.commands)
     for resource in (
         *(account, applications, attempts, audit_trail, authorizations, holds),
-        *(invitations, overview, revocations, secrets, sites, user_pages),
+        *(invitations, overview, panic_pages, revocations, secrets, sites),
+        user_pages,
     ):
         app.register_blueprint(resource.blueprint)
     guard.mark_pages_of_others(app)

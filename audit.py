@@ -106,6 +106,11 @@ def record(
     )
 
 
+def act_for(name: str) -> None:
+    """Do what this thread does from now on in the name of who asked for it."""
+    g.acts_for = name
+
+
 def actor_name() -> str:
     """Name who is acting, for a row of another table."""
     name, _ = _actor(None)
@@ -121,7 +126,7 @@ def _actor(actor: Account | None) -> tuple[str, int | None]:
     if actor is not None:
         return actor.email, actor.id
     if not has_request_context():
-        return f"command line ({_system_user()})", None
+        return g.get("acts_for") or f"command line ({_system_user()})", None
     if hasattr(current_app, "login_manager") and current_user.is_authenticated:
         return current_user.email, current_user.id
     return "", None

@@ -238,6 +238,7 @@ def _load_user(uniquifier: str) -> User | None:
     sign_in = current_sign_in()
     if sign_in is None or sign_in.user.fs_uniquifier != uniquifier:
         return None
+    g.in_panic = sign_in.in_panic
     sign_in.note()
     set_request_attr("fs_authn_via", "session")
     set_request_attr("fs_paa", session.get("fs_paa", 0))

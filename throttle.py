@@ -74,6 +74,8 @@ LIMITS = {
     "authorizations.callback": TOKENS,
     "holds.reject": TOKENS,
     "holds.take": TOKENS,
+    "panics.create": TOKENS,
+    "panics.retry": TOKENS,
     "revocations.create": TOKENS,
     "applications.delete": TOKENS,
 }

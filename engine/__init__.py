@@ -17,6 +17,11 @@ from engine.holds import (
 )
 from engine.lanes import Step, choose
 from engine.logins import finish_login
+from engine.panics import lift as lift_panic
+from engine.panics import retry as retry_panic
+from engine.panics import run as run_panic
+from engine.panics import see_to as see_to_panic
+from engine.panics import start as start_panic
 from engine.results import LoginRefused, RecordGone, Result
 from engine.revocation import Revoked, revoke
 from engine.tokens import get_token
@@ -33,9 +38,14 @@ __all__ = [
     "choose",
     "finish_login",
     "get_token",
+    "lift_panic",
     "reject",
+    "retry_panic",
     "revoke",
+    "run_panic",
     "save_as",
+    "see_to_panic",
     "settle",
+    "start_panic",
     "take",
 ]

@@ -2,7 +2,15 @@
 
 from forms.applications import ApplicationForm
 from forms.holds import SaveAsForm
+from forms.panics import PanicForm
 from forms.sites import SiteForm
 from forms.users import InvitationForm, WelcomeForm
 
-__all__ = ["ApplicationForm", "InvitationForm", "SaveAsForm", "SiteForm", "WelcomeForm"]
+__all__ = [
+    "ApplicationForm",
+    "InvitationForm",
+    "PanicForm",
+    "SaveAsForm",
+    "SiteForm",
+    "WelcomeForm",
+]

@@ -39,7 +39,21 @@ from models.holds import HeldToken, HoldReason, why_held
 from models.identities import ids_of
 from models.life_lines import DEFAULT_IDLE_LIMIT, LONGEST_IDLE_LIMIT
 from models.names import name_key
-from models.panics import Panic, PanicRevocation, Progress, Scope, any_block, block_on
+from models.panics import (
+    WORK_LEASE,
+    Panic,
+    PanicRevocation,
+    Progress,
+    Scope,
+    any_block,
+    any_open_panic,
+    block_on,
+    is_worked_at,
+    keep_work,
+    leave_work,
+    progress_of,
+    take_work,
+)
 from models.sites import RemoteSite, find_site, gate, site_for
 from models.users import Invitation, Passkey, Role, SignIn, User
 
@@ -58,6 +72,7 @@ __all__ = [
     "OVER_BROAD",
     "SESSION_TIMEOUTS",
     "TROUBLED",
+    "WORK_LEASE",
     "Approval",
     "Attempt",
     "Attention",
@@ -87,6 +102,7 @@ __all__ = [
     "User",
     "any_block",
     "any_open",
+    "any_open_panic",
     "any_to_mark",
     "block_on",
     "budgets",
@@ -96,13 +112,18 @@ __all__ = [
     "gate",
     "ids_of",
     "is_held",
+    "is_worked_at",
+    "keep_work",
+    "leave_work",
     "left_behind",
     "live_approvals",
     "mark_time",
     "name_key",
     "open_attempt",
+    "progress_of",
     "prune_attempts",
     "site_for",
+    "take_work",
     "used_approvals",
     "why_held",
 ]

@@ -61,6 +61,9 @@ class Event(StrEnum):
     SITE_EDITED = "site_edited"
     SITE_DELETED = "site_deleted"
     KEYS_ROTATED = "keys_rotated"
+    PANIC_STARTED = "panic_started"
+    PANIC_RETRIED = "panic_retried"
+    PANIC_LIFTED = "panic_lifted"
 
 
 class Entry(NamedTuple):

@@ -6,13 +6,28 @@ no token until an admin lifts it.
 
 from datetime import datetime
 from enum import StrEnum
+from typing import ClassVar
 
-from sqlalchemy import Float, ForeignKey, Index, String, Text, exists, or_, select
+from sqlalchemy import (
+    Float,
+    ForeignKey,
+    Index,
+    String,
+    Text,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.sql.expression import ColumnElement, Exists
 
-from database import Model, Moment, db, now
+from database import Model, Moment, db, now, tick
 from models.clients import LONGEST_TEXT, words
+
+WORK_LEASE = 30.0
+"""Seconds for which a process says that it is at a panic's rows."""
 
 
 class Scope(StrEnum):
@@ -39,7 +54,7 @@ class Panic(Model):
     """A time in which what it covers gets no token."""
 
     __tablename__ = "panic"
-    audit_kind = "Panic"
+    audit_kind: ClassVar = "Panic"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     scope: Mapped[Scope] = mapped_column(words(Scope))
@@ -56,6 +71,21 @@ class Panic(Model):
     @property
     def audit_name(self) -> str:
         return f"Panic {self.id}"
+
+    @property
+    def is_open(self) -> bool:
+        return self.lifted_at is None
+
+    def lift(self, by: str) -> bool:
+        """End it; False where somebody has done so."""
+        lifted = db.session.execute(
+            update(Panic)
+            .where(Panic.id == self.id, Panic.lifted_at.is_(None))
+            .values(lifted_at=now(), lifted_by=by)
+            .returning(Panic.id)
+            .execution_options(synchronize_session=False)
+        )
+        return lifted.first() is not None
 
 
 class PanicRevocation(Model):
@@ -81,6 +111,21 @@ class PanicRevocation(Model):
         Index("ix_panic_revocation_progress", "panic_id", "progress", "id"),
     )
 
+    @classmethod
+    def finish(cls, row_id: int, progress: Progress, sentence: str) -> None:
+        """Note what came of a try, unless somebody else has."""
+        db.session.execute(
+            update(cls)
+            .where(cls.id == row_id, cls.progress == Progress.PENDING)
+            .values(
+                progress=progress,
+                sentence=sentence,
+                tried_at=now(),
+                tries=cls.tries + 1,
+            )
+            .execution_options(synchronize_session=False)
+        )
+
 
 def any_block(application_id: int) -> Exists:
     """Ask whether `block_on` would find one."""
@@ -100,3 +145,59 @@ def _covers(application_id: int) -> tuple[ColumnElement[bool], ...]:
         PanicRevocation.application_id == application_id,
     )
     return Panic.lifted_at.is_(None), or_(Panic.scope == Scope.ALL, selected)
+
+
+def any_open_panic() -> Exists:
+    """Ask whether refreshes are blocked for anything at all."""
+    return exists().where(Panic.lifted_at.is_(None))
+
+
+def progress_of(panic_id: int) -> dict[Progress, int]:
+    """Count the rows of a panic, along their index."""
+    counted = db.session.execute(
+        select(PanicRevocation.progress, func.count())
+        .where(PanicRevocation.panic_id == panic_id)
+        .group_by(PanicRevocation.progress)
+    )
+    return dict.fromkeys(Progress, 0) | {row[0]: row[1] for row in counted}
+
+
+def take_work(panic_id: int) -> float | None:
+    """Take the lease of an open panic's rows; return its end, None if it is taken.
+
+    An end that no lease reaches is of a clock that began anew.
+    """
+    moment = tick()
+    is_free = or_(Panic.lease_ends <= moment, Panic.lease_ends > moment + WORK_LEASE)
+    return _lease(panic_id, is_free, moment + WORK_LEASE)
+
+
+def keep_work(panic_id: int, lease_ends: float) -> float | None:
+    """Renew a lease by its end; None where it is lost, or the panic is lifted."""
+    return _lease(panic_id, Panic.lease_ends == lease_ends, tick() + WORK_LEASE)
+
+
+def leave_work(panic_id: int, lease_ends: float) -> None:
+    """Give a lease back."""
+    db.session.execute(
+        update(Panic)
+        .where(Panic.id == panic_id, Panic.lease_ends == lease_ends)
+        .values(lease_ends=0.0)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _lease(panic_id: int, condition: ColumnElement[bool], until: float) -> float | None:
+    taken = db.session.execute(
+        update(Panic)
+        .where(Panic.id == panic_id, Panic.lifted_at.is_(None), condition)
+        .values(lease_ends=until)
+        .returning(Panic.lease_ends)
+        .execution_options(synchronize_session=False)
+    )
+    return taken.scalar()
+
+
+def is_worked_at(lease_ends: float) -> bool:
+    """Tell whether a process may still be at the rows."""
+    return 0 < lease_ends - tick() <= WORK_LEASE

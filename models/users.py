@@ -23,10 +23,18 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.orm import Mapped, joinedload, mapped_column, relationship
+from sqlalchemy.orm import (
+    Mapped,
+    joinedload,
+    mapped_column,
+    query_expression,
+    relationship,
+    with_expression,
+)
 
 from database import Model, Moment, db, now
 from models.clients import LONGEST_TEXT
+from models.panics import any_open_panic
 from vault import Encrypted, Sealed, UnreadableSecret, seal
 
 TOKEN_BYTES = 32
@@ -237,6 +245,8 @@ class SignIn(Model):
     ended_at: Mapped[datetime | None] = mapped_column(Moment)
 
     user: Mapped[User] = relationship(back_populates="sign_ins")
+    in_panic: Mapped[bool | None] = query_expression()
+    """Whether refreshes were blocked for anything when it was found."""
 
     __table_args__ = ({"sqlite_autoincrement": True},)
 
@@ -260,7 +270,9 @@ class SignIn(Model):
         sign_in = db.session.scalar(
             select(cls)
             .where(cls.token_hash == token_hash(token))
-            .options(joinedload(cls.user))
+            .options(
+                joinedload(cls.user), with_expression(cls.in_panic, any_open_panic())
+            )
         )
         return sign_in if sign_in and sign_in.is_alive else None
 
