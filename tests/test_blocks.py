@@ -5,7 +5,14 @@ from flask import Flask
 
 import engine
 from database import db, now
-from models import ExternalApplication, Flow, Panic, PanicRevocation, Scope
+from models import (
+    ExternalApplication,
+    Flow,
+    Panic,
+    PanicRevocation,
+    Progress,
+    Scope,
+)
 from salesforce import State
 from tests.conftest import CLICK, StrictClient, begin, come_back, connect, load
 from tests.servers import PracticeOrg
@@ -29,6 +36,7 @@ def block(app: Flask, scope: Scope = Scope.ALL, *records: int) -> None:
                     application_id=record,
                     application_name="",
                     salesforce_domain="",
+                    progress=Progress.GONE,
                 )
             )
         db.session.commit()
