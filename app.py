@@ -40,6 +40,7 @@ from blueprints import (
     applications,
     attempts,
     authorizations,
+    callbacks,
     invitations,
     revocations,
     secrets,
@@ -119,8 +120,8 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.cli.add_command(tokens.commands)
     app.cli.add_command(users.commands)
     for resource in (
-        *(account, applications, attempts, audit_trail, authorizations, invitations),
-        *(revocations, secrets, sites, user_pages),
+        *(account, applications, attempts, audit_trail, authorizations, callbacks),
+        *(invitations, revocations, secrets, sites, user_pages),
     ):
         app.register_blueprint(resource.blueprint)
     guard.mark_pages_of_others(app)

@@ -15,10 +15,11 @@ from flask import (
 from werkzeug.wrappers import Response
 
 import engine
+from callback_doctor import compare
 from database import db
 from history import get_page
-from models import ExternalApplication, site_for
-from salesforce import setup_url
+from models import ExternalApplication, Flow, site_for
+from salesforce import APPS, setup_url
 
 NO_CONTENT = 204
 SEE_OTHER = 303
@@ -52,12 +53,16 @@ def show_panel(
     result: engine.Result | None = None,
     *,
     sentence: str = "",
+    done: str = "",
 ) -> Response:
     """Answer with what a click changes: its regions to htmx, the page to a browser.
 
-    The `sentence` says why what was asked for was not done.
+    The `sentence` says why what was asked for was not done, `done` what was, where
+    the panel does not say it by itself.
     """
     if not asked_by_htmx():
+        if done:
+            flash(done)
         if sentence:
             flash(sentence, "error")
         if result and result.busy:
@@ -65,7 +70,11 @@ def show_panel(
         return redirect(
             url_for("applications.show", application_id=application.id), SEE_OTHER
         )
-    context = panel_context(application) | {"result": result, "sentence": sentence}
+    context = panel_context(application) | {
+        "result": result,
+        "sentence": sentence,
+        "done": done,
+    }
     return make_response(render_template("applications/_regions.html", **context))
 
 
@@ -73,21 +82,27 @@ def panel_context(application: ExternalApplication) -> dict[str, object]:
     """Return what the templates of the panel and the history need."""
     origin = application.domain.origin
     engine.settle(application.id)
+    comes_back = application.flow is Flow.WEB_SERVER
+    own, history = own_callback_url(), get_page(application.id)
     return {
         "application": application,
         "next_step": engine.choose(application),
         "setup_url": _setup_url(application),
-        "own_callback_url": own_callback_url(),
+        "callback": compare(application.callback_url, own) if comes_back else None,
+        "apps_url": setup_page(application, APPS),
         "missing_site": None if site_for(origin) else origin,
-        "history": get_page(application.id),
+        "history": history,
     }
 
 
 def _setup_url(application: ExternalApplication) -> str | None:
     """Return where in this very org's Setup the last error is mended."""
     page = application.last_error_page
-    if page is None:
-        return None
+    return None if page is None else setup_page(application, page)
+
+
+def setup_page(application: ExternalApplication, page: str) -> str | None:
+    """Return the address of a page of Setup in the record's org, where it is known."""
     host = application.domain.host
     return setup_url(host, page) or setup_url(application.instance_url or "", page)
 

@@ -6,6 +6,7 @@ from flask import (
     redirect,
     render_template,
     request,
+    session,
     url_for,
 )
 from sqlalchemy.exc import IntegrityError
@@ -14,6 +15,7 @@ from werkzeug.wrappers import Response
 
 import audit
 import engine
+import pings
 from database import db
 from forms import ApplicationForm
 from guard import needs
@@ -28,6 +30,7 @@ from responses import (
     panel_context,
 )
 from salesforce import State
+from sign_in import SIGN_IN
 
 blueprint = Blueprint("applications", __name__)
 
@@ -58,7 +61,11 @@ def new() -> View:
 @needs(Role.VIEWER)
 def show(application_id: int) -> View:
     application = load_application(application_id)
-    return render_template("applications/show.html", **panel_context(application))
+    context = panel_context(application)
+    if word := request.args.get("reached"):
+        url, browser = application.callback_url, session[SIGN_IN]
+        context["proof"] = pings.proof_of(word, application_id, url, browser)
+    return render_template("applications/show.html", **context)
 
 
 @blueprint.route("/applications/<id:application_id>/edit", methods=["GET", "POST"])
