@@ -28,8 +28,9 @@ from responses import (
     load_application,
     own_callback_url,
     panel_context,
+    setup_page,
 )
-from salesforce import State
+from salesforce import APPS, State
 from sign_in import SIGN_IN
 
 blueprint = Blueprint("applications", __name__)
@@ -54,7 +55,10 @@ def new() -> View:
     application = ExternalApplication()
     if form.validate_on_submit() and _save(form, application):
         return redirect(_page_of(application), SEE_OTHER)
-    return render_template("applications/new.html", form=form), _status(form)
+    page = render_template(
+        "applications/new.html", form=form, own_callback_url=own_callback_url()
+    )
+    return page, _status(form)
 
 
 @blueprint.get("/applications/<id:application_id>")
@@ -75,7 +79,13 @@ def edit(application_id: int) -> View:
     form.stored = application
     if form.validate_on_submit() and _save(form, application):
         return redirect(_page_of(application), SEE_OTHER)
-    page = render_template("applications/edit.html", form=form, application=application)
+    page = render_template(
+        "applications/edit.html",
+        form=form,
+        application=application,
+        own_callback_url=own_callback_url(),
+        apps_url=setup_page(application, APPS),
+    )
     return page, _status(form)
 
 
