@@ -19,6 +19,7 @@ from callback_doctor import compare
 from database import db
 from history import get_page
 from models import ExternalApplication, Flow, site_for
+from page_less import checklists
 from salesforce import APPS, setup_url
 
 NO_CONTENT = 204
@@ -91,6 +92,9 @@ def panel_context(application: ExternalApplication) -> dict[str, object]:
         "callback": compare(application.callback_url, own) if comes_back else None,
         "apps_url": setup_page(application, APPS),
         "missing_site": None if site_for(origin) else origin,
+        "page_less": checklists(
+            application, (entry.attempt for entry in history.entries)
+        ),
         "history": history,
     }
 

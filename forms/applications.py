@@ -24,6 +24,7 @@ from models import (
     DEFAULT_SESSION_TIMEOUT,
     LONGEST_TEXT,
     SESSION_TIMEOUTS,
+    USERNAME,
     ExternalApplication,
     Flow,
     User,
@@ -58,9 +59,6 @@ LONGEST_KEY = 2_000
 """Bytes of a folded name; a PostgreSQL index takes no more than 2,704."""
 SCOPES = re.compile(r"([\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*)?")
 """RFC 6749, section 3.3."""
-USERNAME = re.compile(
-    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+"
-)
 LONGEST_USERNAME = 80
 """Characters of Salesforce's field."""
 NOT_APPROVED = (

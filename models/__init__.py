@@ -23,7 +23,14 @@ from models.attempts import (
 from models.attention import LAPSES_SOON, Attention
 from models.audit import AuditEvent, AuditHead, Event
 from models.authorizations import PendingAuthorization
-from models.clients import DEFAULT_SESSION_TIMEOUT, LONGEST_TEXT, Flow, Lane, Secret
+from models.clients import (
+    DEFAULT_SESSION_TIMEOUT,
+    LONGEST_TEXT,
+    USERNAME,
+    Flow,
+    Lane,
+    Secret,
+)
 from models.details import LONGEST_NOTES
 from models.grants import LONGEST_RESPONSE, SESSION_TIMEOUTS, ExpirySource
 from models.holds import HeldToken, HoldReason
@@ -46,6 +53,7 @@ __all__ = [
     "LONGEST_RESPONSE",
     "LONGEST_TEXT",
     "SESSION_TIMEOUTS",
+    "USERNAME",
     "Approval",
     "Attempt",
     "Attention",
