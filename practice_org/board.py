@@ -53,6 +53,22 @@ class Introspection(StrEnum):
     WITHOUT_EXP = "without_exp"
 
 
+class Signing(StrEnum):
+    """What the answers of the token endpoint are signed with."""
+
+    NORMAL = "normal"
+    WRONG = "wrong"
+    ABSENT = "absent"
+
+
+class Rest(StrEnum):
+    """What goes wrong at the REST API."""
+
+    NORMAL = "normal"
+    OUTAGE = "outage"
+    SLOW = "slow"
+
+
 class Revocation(StrEnum):
     """What goes wrong at the revocation endpoint."""
 
@@ -75,6 +91,8 @@ WORDS = {
     Fault.ERROR: "The error chosen below",
 }
 
+API_REQUESTS = 15_000
+"""How many the org may be asked in a day."""
 LONGEST_HOLD = 60
 """Seconds."""
 TEN_YEARS = 10 * 365 * 24 * 60 * 60
@@ -84,6 +102,7 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "seconds": (0, 60),
     "approval_limit": (1, 1_000),
     "session_timeout": (1, 24 * 60 * 60),
+    "api_used": (0, API_REQUESTS),
     "org_clock": (-TEN_YEARS, TEN_YEARS),
 }
 """Least and most; what is beyond is taken for the bound."""
@@ -99,11 +118,16 @@ class Switches:
     chance: int = 100
     """How many percent of the token requests the fault meets, at random."""
     seconds: float = 3.0
-    """How long a slow answer takes."""
+    """How long a slow answer takes, of a token or of the REST API."""
     retry_after: str = "30"
     error: str = ERRORS[0]
     rotation: bool = False
     wrong_org: bool = False
+    """Whatever is asked names another organization."""
+    wrong_user: bool = False
+    """Whatever is asked names another user."""
+    signature: Signing = Signing.NORMAL
+    organization_name: str = "Practice Org"
     consumer_secrets: str = CONSUMER_SECRET
     """Those that are accepted, separated by commas: two while one is staged."""
     pre_authorized: bool = True
@@ -118,6 +142,9 @@ class Switches:
     """Seconds that those access tokens live that are given out from now on."""
     introspection: Introspection = Introspection.ALLOWED
     revocation: Revocation = Revocation.NORMAL
+    rest: Rest = Rest.NORMAL
+    api_used: int = 2
+    """How many API requests of the day the org has counted; all: it takes no more."""
     org_clock: float = 0.0
     """Seconds that the org's clock is ahead."""
 

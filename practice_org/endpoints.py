@@ -5,16 +5,50 @@ import time
 
 from flask import Blueprint, Response, abort, g, jsonify, request
 
-from practice_org.board import Fault, Introspection, Revocation, board, switches
+from practice_org.board import (
+    API_REQUESTS,
+    Fault,
+    Introspection,
+    Rest,
+    Revocation,
+    board,
+    switches,
+)
 from practice_org.database import db
 from practice_org.log import line_of
 from practice_org.models import Token, User
-from practice_org.oauth import identity_url, organization_id, refusal, server
+from practice_org.oauth import (
+    identity_url,
+    named,
+    organization_id,
+    organization_name,
+    refusal,
+    server,
+)
 
 blueprint = Blueprint("endpoints", __name__)
 
 VERSIONS = ("65.0", "66.0", "67.0")
+LABELS = ("Winter '26", "Spring '26", "Summer '26")
+SOQL = "SELECT Name FROM Organization LIMIT 1"
+"""The one query that the org knows."""
+DEAD_SESSION = "INVALID_SESSION_ID"
+OPENS_USERINFO = {"id", "openid", "full"}
+OPENS_IDENTITY = {"id", "full"}
+OPENS_API = {"api", "full"}
 HTML = "<!doctype html><title>Sorry</title><h1>We are down for maintenance.</h1>"
+
+
+@blueprint.before_request
+def fail() -> Response | None:
+    """Do to the REST API what the switchboard says."""
+    if not request.path.startswith("/services/data"):
+        return None
+    if switches().rest is Rest.OUTAGE:
+        return Response(HTML, 503, mimetype="text/html")
+    if switches().rest is Rest.SLOW:
+        time.sleep(switches().seconds)
+    return None
 
 
 @blueprint.after_request
@@ -58,7 +92,7 @@ def introspect() -> Response:
 
 @blueprint.get("/services/oauth2/userinfo")
 def userinfo() -> Response:
-    user = _bearer(403, "Bad_OAuth_Token")
+    user = named(_owner(OPENS_USERINFO))
     return jsonify(
         sub=identity_url(user),
         user_id=user.user_id,
@@ -78,8 +112,12 @@ def userinfo() -> Response:
 
 @blueprint.get("/id/<organization>/<user_id>")
 def identity(organization: str, user_id: str) -> Response:
-    user = _bearer(403, "Bad_OAuth_Token")
-    if (organization, user_id) != (organization_id(user), user.user_id):
+    """Tell who it is, also at the address that named nobody else yet."""
+    owner = _owner(OPENS_IDENTITY)
+    user = named(owner)
+    organizations = (owner.organization_id, organization_id(owner))
+    users = (owner.user_id, user.user_id)
+    if organization not in organizations or user_id not in users:
         abort(404)
     return jsonify(
         id=identity_url(user),
@@ -101,18 +139,30 @@ def identity(organization: str, user_id: str) -> Response:
 def versions() -> Response:
     return jsonify(
         [
-            {"label": version, "url": f"/services/data/v{version}", "version": version}
-            for version in VERSIONS
+            {"label": label, "url": f"/services/data/v{version}", "version": version}
+            for label, version in zip(LABELS, VERSIONS, strict=True)
         ]
     )
 
 
 @blueprint.get("/services/data/v<version>/limits")
 def limits(version: str) -> Response:
-    _bearer(401, "INVALID_SESSION_ID")
-    if version not in VERSIONS:
-        abort(404)
-    return jsonify(DailyApiRequests={"Max": 15_000, "Remaining": 14_998})
+    _api_user(version)
+    left = API_REQUESTS - switches().api_used
+    return jsonify(DailyApiRequests={"Max": API_REQUESTS, "Remaining": left})
+
+
+@blueprint.get("/services/data/v<version>/query")
+def query(version: str) -> Response:
+    user = _api_user(version)
+    if request.args.get("q") != SOQL:
+        return _rest_refusal(400, "MALFORMED_QUERY", "unexpected token")
+    url = f"/services/data/v{version}/sobjects/Organization/{organization_id(user)}"
+    record = {
+        "attributes": {"type": "Organization", "url": url},
+        "Name": organization_name(),
+    }
+    return jsonify(totalSize=1, done=True, records=[record])
 
 
 def _answer(begun: int) -> Response:
@@ -162,12 +212,43 @@ def _work() -> Response:
     return response
 
 
-def _bearer(status: int, error: str) -> User:
+def _owner(scopes: set[str]) -> User:
+    """Return whose token it is, if one of the scopes opens what says so."""
+    found = _bearer()
+    if found is None:
+        abort(Response("Bad_OAuth_Token", 403))
+    if not scopes & set(found.get_scope().split()):
+        abort(refusal("insufficient_scope", "the token has no scope for this", 403))
+    return found.approval.user
+
+
+def _api_user(version: str) -> User:
+    """Return who uses the REST API, if the token and the day's limit let them.
+
+    A token without the scope is refused in the words that Salesforce Help quotes
+    (article 005226515), under the code of a dead one.
+    """
+    found = _bearer()
+    if found is None:
+        abort(_rest_refusal(401, DEAD_SESSION, "Session expired or invalid"))
+    if not OPENS_API & set(found.get_scope().split()):
+        words = "This session is not valid for use with the REST API"
+        abort(_rest_refusal(401, DEAD_SESSION, words))
+    if switches().api_used >= API_REQUESTS:
+        words = "TotalRequests Limit exceeded."
+        abort(_rest_refusal(403, "REQUEST_LIMIT_EXCEEDED", words))
+    if version not in VERSIONS:
+        abort(_rest_refusal(404, "NOT_FOUND", "The requested resource does not exist"))
+    return found.approval.user
+
+
+def _bearer() -> Token | None:
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
     found = Token.find(value, "access_token")
-    if scheme != "Bearer" or found is None or not found.is_live:
-        message = {"errorCode": error, "message": "Session expired or invalid"}
-        response = jsonify([message]) if status == 401 else Response(error)
-        response.status_code = status
-        abort(response)
-    return found.approval.user
+    return found if scheme == "Bearer" and found and found.is_live else None
+
+
+def _rest_refusal(status: int, code: str, message: str) -> Response:
+    response = jsonify([{"errorCode": code, "message": message}])
+    response.status_code = status
+    return response

@@ -52,7 +52,16 @@ USERS = {
     )
 }
 OTHER_ORGANIZATION_ID = "00D000000000002EAA"
+OTHER_ORGANIZATION = "Another Practice Org"
 """What answers name while the switchboard says "wrong org"."""
+OTHER_USER = User(
+    "somebody.else@practice.example",
+    "",
+    "Sam Somebody",
+    "005000000000009AAA",
+    "00D000000000001EAA",
+)
+"""Whom answers name while it says "wrong user"; nobody can log in as Sam."""
 
 
 @dataclass(frozen=True)

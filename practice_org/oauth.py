@@ -11,7 +11,7 @@ from authlib.oauth2.rfc6749.util import extract_basic_authorization
 from authlib.oauth2.rfc7662 import IntrospectionEndpoint
 from flask import Flask, Response, current_app, jsonify, request
 
-from practice_org.board import Introspection, now, switches
+from practice_org.board import Introspection, Signing, now, switches
 from practice_org.database import db
 from practice_org.grants import (
     AUTH_METHODS,
@@ -23,7 +23,9 @@ from practice_org.grants import (
 )
 from practice_org.models import (
     LOGIN,
+    OTHER_ORGANIZATION,
     OTHER_ORGANIZATION_ID,
+    OTHER_USER,
     Approval,
     PracticeClient,
     Token,
@@ -75,7 +77,7 @@ class TokenIntrospection(IntrospectionEndpoint):
             "active": True,
             "scope": token.get_scope(),
             "client_id": client().client_id,
-            "username": user.username,
+            "username": named(user).username,
             "sub": identity_url(user),
             "token_type": token.kind,
             **times,
@@ -152,8 +154,11 @@ def save_token(token: dict[str, str], asked: OAuth2Request) -> None:
 def _signature(identity: str) -> dict[str, str]:
     """Sign the identity and the milliseconds since 1970 of just now."""
     issued_at = str(int(now() * 1000))
+    if switches().signature is Signing.ABSENT:
+        return {"issued_at": issued_at}
+    key = "wrong" if switches().signature is Signing.WRONG else _sent_secret()
     message = (identity + issued_at).encode()
-    digest = hmac.digest(_sent_secret().encode(), message, "sha256")
+    digest = hmac.digest(key.encode(), message, "sha256")
     return {"issued_at": issued_at, "signature": base64.b64encode(digest).decode()}
 
 
@@ -167,8 +172,18 @@ def organization_id(user: User) -> str:
     return OTHER_ORGANIZATION_ID if switches().wrong_org else user.organization_id
 
 
+def organization_name() -> str:
+    on = switches()
+    return OTHER_ORGANIZATION if on.wrong_org else on.organization_name
+
+
+def named(user: User) -> User:
+    """Return whom answers name when they are about this user."""
+    return OTHER_USER if switches().wrong_user else user
+
+
 def identity_url(user: User) -> str:
-    return f"{request.host_url}id/{organization_id(user)}/{user.user_id}"
+    return f"{request.host_url}id/{organization_id(user)}/{named(user).user_id}"
 
 
 def refusal(error: str, description: str, status: int = 400) -> Response:

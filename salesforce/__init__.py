@@ -24,6 +24,8 @@ from salesforce.hosts import (
     parse_origin,
     setup_url,
 )
+from salesforce.identity import Identity, read_identity
+from salesforce.ids import long_id, same_id
 from salesforce.key_pairs import (
     LONGEST_COMMON_NAME,
     CertificateFacts,
@@ -43,9 +45,10 @@ from salesforce.oauth import (
     refresh_access_token,
     use_client_credentials,
 )
+from salesforce.probes import Probe, probe_host, probe_limits, probe_token
 from salesforce.redaction import is_logged_field, redact, redact_log
 from salesforce.session import Client
-from salesforce.states import GrantType, Signature, State
+from salesforce.states import Environment, GrantType, Signature, State
 from salesforce.tokens import Revocation, introspect, is_alive, revoke
 from salesforce.transport import init_app, quiet_loggers
 from salesforce.trips import Trip
@@ -61,11 +64,14 @@ __all__ = [
     "CertificateFacts",
     "Client",
     "DomainError",
+    "Environment",
     "GrantType",
+    "Identity",
     "Introspection",
     "KeyPair",
     "KeyPairError",
     "Origin",
+    "Probe",
     "Revocation",
     "SalesforceDomain",
     "SalesforceError",
@@ -83,19 +89,25 @@ __all__ = [
     "introspect",
     "is_alive",
     "is_logged_field",
+    "long_id",
     "no_remote_site",
     "origin_of",
     "parse_domain",
     "parse_https_url",
     "parse_origin",
     "present_assertion",
+    "probe_host",
+    "probe_limits",
+    "probe_token",
     "quiet_loggers",
     "read_certificate",
+    "read_identity",
     "read_private_key",
     "redact",
     "redact_log",
     "refresh_access_token",
     "revoke",
+    "same_id",
     "setup_url",
     "use_client_credentials",
 ]

@@ -5,6 +5,8 @@ settled here before the library sees anything. Nothing that cannot be used is
 accepted, and nothing is half accepted.
 """
 
+import base64
+import hmac
 import json
 import re
 import time
@@ -16,8 +18,9 @@ from urllib.parse import urlsplit
 
 from salesforce.errors import CHECK_DOMAIN, LASTING, WAIT, SalesforceError, decode
 from salesforce.hosts import DomainError, parse_https_url
+from salesforce.ids import long_id
 from salesforce.redaction import redact, redact_answer
-from salesforce.states import GrantType, State
+from salesforce.states import GrantType, Signature, State
 from salesforce.trips import Trip
 
 LONGEST_TOKEN = 16_384
@@ -67,18 +70,22 @@ class TokenAnswer:
     scope: str | None
     expires_in: timedelta | None
     response: str
+    signature: Signature = Signature.NOT_SENT
     trip: Trip | None = field(default=None, compare=False)
 
     @property
     def organization_and_user(self) -> tuple[str, str] | None:
-        """The ids that the identity URL ends in (Salesforce Help, "Identity URLs")."""
+        """The ids that the identity URL ends in (Salesforce Help, "Identity URLs").
+
+        They are in their long form, in whichever the org wrote them.
+        """
         if self.identity_url is None:
             return None
         found = IDENTITY.search(urlsplit(self.identity_url).path[-132:])
-        return (found[1], found[2]) if found else None
+        return (long_id(found[1]), long_id(found[2])) if found else None
 
 
-class _Unusable(ValueError):
+class Unusable(ValueError):
     """A field of the answer cannot be used; the message is for an admin."""
 
 
@@ -90,21 +97,23 @@ def read_token_answer(
     *,
     seconds: float = 0.0,
     grant: GrantType | None = None,
+    consumer_secret: str | None = None,
 ) -> TokenAnswer:
     """Return the answer's fields, or raise `SalesforceError`.
 
     `secrets` are the values that the request carried; they are kept out of
     everything that is stored or shown. `seconds` is how long the request took,
-    `grant` what it asked with.
+    `grant` what it asked with. `consumer_secret` is the one that was sent, of two
+    that an app may have: with it the org signs the answer.
     """
     trip = Trip.of(status, headers, seconds)
     response = _accepted(status, body, secrets, trip, grant)
     try:
         fields = _fields(body)
         if "error" in fields:
-            raise _Unusable("it has a token's status, and an error in it")
-        return _token(fields, response, secrets, trip)
-    except _Unusable as problem:
+            raise Unusable("it has a token's status, and an error in it")
+        return _token(fields, response, secrets, consumer_secret, trip)
+    except Unusable as problem:
         rescued = _rescued_refresh_token(body)
         raise SalesforceError(
             f"The org's answer cannot be used: {problem}."
@@ -146,9 +155,9 @@ def read_introspection(
         fields = _fields(body)
         active = fields.get("active")
         if not isinstance(active, bool):
-            raise _Unusable("it does not say whether the token is active")
-    except _Unusable as problem:
-        raise _unusable(str(problem), response, trip) from None
+            raise Unusable("it does not say whether the token is active")
+    except Unusable as problem:
+        raise unusable(str(problem), response, trip) from None
     return Introspection(active, _remaining(fields, trip) if active else None, trip)
 
 
@@ -156,7 +165,7 @@ def _remaining(fields: dict[str, object], trip: Trip) -> timedelta | None:
     """Return how long the token has, by the org's clock where that is known."""
     try:
         end = _number(fields, "exp", int)
-    except _Unusable:
+    except Unusable:
         return None
     if end is None:
         return None
@@ -181,7 +190,7 @@ def read_revocation(
     response = _accepted(status, body, secrets, trip)
     text = body.decode("utf-8", "replace")
     if text.lstrip().startswith("<") or _refusal(text, secrets, response, trip):
-        raise _unusable("it is no answer to a revocation", response, trip)
+        raise unusable("it is no answer to a revocation", response, trip)
     return trip
 
 
@@ -197,7 +206,7 @@ def read_userinfo(
     if status == OK:
         try:
             return None if "error" in _fields(body) else True
-        except _Unusable:  # the page of somebody in between
+        except Unusable:  # the page of somebody in between
             return None
     dead = status == FORBIDDEN and b"Bad_OAuth_Token" in body
     return False if status == UNAUTHORIZED or dead else None
@@ -218,7 +227,8 @@ def _accepted(
     return response
 
 
-def _unusable(problem: str, response: str, trip: Trip) -> SalesforceError:
+def unusable(problem: str, response: str, trip: Trip) -> SalesforceError:
+    """Say why a successful answer is none; `response` is its body, redacted."""
     return SalesforceError(
         f"The org's answer cannot be used: {problem}.",
         state=State.UNREACHABLE,
@@ -239,7 +249,7 @@ def _refuse_status(
     grant: GrantType | None,
 ) -> Never:
     if status == TOO_MANY_REQUESTS or status >= SERVER_ERROR:
-        raise _outage(status, response, trip)
+        raise outage(status, response, trip)
     if status >= BAD_REQUEST and (
         refusal := _refusal(text, secrets, response, trip, grant)
     ):
@@ -265,7 +275,8 @@ def _refuse_status(
     )
 
 
-def _outage(status: int, response: str, trip: Trip) -> SalesforceError:
+def outage(status: int, response: str, trip: Trip) -> SalesforceError:
+    """Say that the org answers nobody now, or not so many requests."""
     wait = trip.retry_after
     later = "later" if wait is None else f"in {wait:,} seconds"
     why = "asks for fewer requests" if status == TOO_MANY_REQUESTS else "is not well"
@@ -290,7 +301,7 @@ def _refusal(
     """Decode the error in the body, if there is one as RFC 6749 has it."""
     try:
         fields = _fields(text.encode("utf-8", "replace"))
-    except _Unusable:
+    except Unusable:
         return None
     error, description = fields.get("error"), fields.get("error_description")
     if not isinstance(error, str) or not error:
@@ -305,13 +316,18 @@ def _refusal(
 
 
 def _fields(body: bytes) -> dict[str, object]:
-    try:
-        fields = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise _Unusable("it is not JSON") from None
+    fields = json_of(body)
     if not isinstance(fields, dict):
-        raise _Unusable("it is not a JSON object")
+        raise Unusable("it is not a JSON object")
     return fields
+
+
+def json_of(body: bytes) -> object:
+    """Return what the JSON of an answer holds; raise `Unusable` for anything else."""
+    try:
+        return json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise Unusable("it is not JSON") from None
 
 
 def _no_constant(name: str) -> Never:
@@ -319,14 +335,18 @@ def _no_constant(name: str) -> Never:
 
 
 def _token(
-    fields: dict[str, object], response: str, secrets: Collection[str], trip: Trip
+    fields: dict[str, object],
+    response: str,
+    secrets: Collection[str],
+    consumer_secret: str | None,
+    trip: Trip,
 ) -> TokenAnswer:
     token_type = _text(fields, "token_type", VISIBLE, LONGEST_CODE) or "Bearer"
     if token_type.lower() != "bearer":
-        raise _Unusable("its token_type is not Bearer")
+        raise Unusable("its token_type is not Bearer")
     access_token = _text(fields, "access_token", VISIBLE, LONGEST_TOKEN)
     if access_token is None:
-        raise _Unusable("there is no access_token in it")
+        raise Unusable("there is no access_token in it")
     refresh_token = _text(fields, "refresh_token", VISIBLE, LONGEST_TOKEN)
     instance_url = _url(fields, "instance_url")
     identity_url = _url(fields, "id")
@@ -335,7 +355,7 @@ def _token(
     hidden = {secret for secret in hidden if len(secret) >= UNMISTAKABLE}
     for shown in (instance_url, identity_url, scope):
         if shown and redact(shown, hidden) != shown:
-            raise _Unusable("there is a secret in a field that is shown")
+            raise Unusable("there is a secret in a field that is shown")
     return TokenAnswer(
         access_token=access_token,
         refresh_token=refresh_token,
@@ -345,15 +365,36 @@ def _token(
         scope=scope,
         expires_in=_number(fields, "expires_in", _lifetime),
         response=response,
+        signature=_signature(fields, consumer_secret),
         trip=trip,
     )
+
+
+def _signature(fields: dict[str, object], consumer_secret: str | None) -> Signature:
+    """Check what signs `id` and `issued_at`, as they are written in the answer.
+
+    These two are known to be of use. Base64 is compared as text, since several
+    texts stand for the same bytes; the = at its end may be left out.
+    """
+    sent = fields.get("signature")
+    if sent is None or sent == "" or not consumer_secret:
+        return Signature.NOT_SENT
+    identity, issued_at = fields.get("id"), fields.get("issued_at")
+    if not (isinstance(sent, str) and identity and issued_at):
+        return Signature.FAILED
+    message = f"{identity}{issued_at}".encode()
+    digest = hmac.digest(consumer_secret.encode(), message, "sha256")
+    right = base64.b64encode(digest).rstrip(b"=")
+    given = sent.encode("utf-8", "replace").removesuffix(b"=")
+    is_right = hmac.compare_digest(given, right)
+    return Signature.VERIFIED if is_right else Signature.FAILED
 
 
 def _rescued_refresh_token(body: bytes) -> str | None:
     """Return the refresh token of an answer that cannot be used otherwise."""
     try:
         return _text(_fields(body), "refresh_token", VISIBLE, LONGEST_TOKEN)
-    except _Unusable:
+    except Unusable:
         return None
 
 
@@ -364,9 +405,9 @@ def _text(
     if value is None or value == "":
         return None
     if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise _Unusable(f"its {name} is not what such a field holds")
+        raise Unusable(f"its {name} is not what such a field holds")
     if len(value) > longest:
-        raise _Unusable(f"its {name} is longer than {longest} characters")
+        raise Unusable(f"its {name} is longer than {longest} characters")
     return value
 
 
@@ -377,7 +418,7 @@ def _url(fields: dict[str, object], name: str) -> str | None:
     try:
         return parse_https_url(value)
     except DomainError:
-        raise _Unusable(f"its {name} is not an https address") from None
+        raise Unusable(f"its {name} is not an https address") from None
 
 
 def _number(
@@ -388,11 +429,11 @@ def _number(
         return None
     text = str(value) if isinstance(value, int | str) else ""
     if isinstance(value, bool) or not DIGITS.fullmatch(text):
-        raise _Unusable(f"its {name} is not a number of the expected kind")
+        raise Unusable(f"its {name} is not a number of the expected kind")
     try:
         return convert(int(text))
     except (OverflowError, ValueError, OSError):
-        raise _Unusable(f"its {name} is out of range") from None
+        raise Unusable(f"its {name} is out of range") from None
 
 
 def _moment(number: int) -> datetime:

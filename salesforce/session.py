@@ -18,7 +18,7 @@ from salesforce.errors import (
     address_refused,
     no_remote_site,
 )
-from salesforce.hosts import SalesforceDomain
+from salesforce.hosts import SalesforceDomain, origin_of
 from salesforce.redaction import at_hand
 from salesforce.states import State
 from salesforce.transport import (
@@ -84,7 +84,9 @@ class _Answer(NamedTuple):
 
 
 class Session(OAuth2Session):
-    """An `OAuth2Session` for one request to one endpoint, under the outbound rules.
+    """An `OAuth2Session` for one request to one address, under the outbound rules.
+
+    The address is an OAuth `endpoint` of the client's domain, or any other.
 
     The library insists on https. It is shown https addresses and `request`
     asks the real endpoint, which `parse_domain` allows to be http on a
@@ -98,6 +100,7 @@ class Session(OAuth2Session):
         client: Client,
         endpoint: str = "token",
         *,
+        address: str | None = None,
         secrets: Collection[str] = (),
         deadline: float = DEADLINE,
         library: oauthlib.oauth2.Client | None = None,
@@ -109,12 +112,13 @@ class Session(OAuth2Session):
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         # Proxies and the trust store are those of the environment; no proxy is
         # asked for this machine itself.
+        self._endpoint = address or client.domain.endpoint(endpoint)
+        origin = origin_of(self._endpoint)
         self._proxies = (
-            {"no_proxy": client.domain.host.strip("[]")}
-            if client.domain.is_loopback
+            {"no_proxy": origin.host.strip("[]")}
+            if origin and origin.is_loopback
             else {}
         )
-        self._endpoint = client.domain.endpoint(endpoint)
         self._secrets = {*secrets, client.client_secret or ""} - {""}
         self._answer: _Answer | None = None
 
@@ -181,7 +185,7 @@ def _what_failed(failure: NoAnswer) -> tuple[str, str, str]:
     """Return our code, what is wrong, and what to do."""
     cause = failure.cause
     if isinstance(cause, AnswerTooLarge):
-        return "<too large>", "The org's answer is too large to be a token.", LASTING
+        return "<too large>", "The org's answer is too large to be read.", LASTING
     if failure.sent and isinstance(cause, DeadlinePassed | requests.Timeout):
         return TIMEOUT, "The org did not answer in time.", WAIT
     if failure.sent:

@@ -706,6 +706,8 @@ def test_what_the_switchboard_does_not_know_changes_nothing(org: PracticeOrg) ->
     for wrong in (
         {"fault": "unheard-of"},
         {"introspection": ""},
+        {"signature": "unheard-of"},
+        {"rest": ""},
         {"times": "many"},
         {"retry_after": "later\r\n"},
         {"retry_after": "später"},
@@ -760,6 +762,174 @@ def test_a_database_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     ):
         org = PracticeOrg(port)
         assert userinfo(org, refresh(org, "old").json()["access_token"]).ok
+
+
+SOQL = "SELECT Name FROM Organization LIMIT 1"
+
+
+def get(
+    org: PracticeOrg, path: str, token: str = "", **query: str
+) -> requests.Response:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    url = path if path.startswith("http") else org.address + path
+    return requests.get(url, headers=headers, params=query, timeout=5)
+
+
+def query(org: PracticeOrg, token: str, soql: str = SOQL) -> requests.Response:
+    return get(org, "/services/data/v67.0/query", token, q=soql)
+
+
+def limits(org: PracticeOrg, token: str) -> requests.Response:
+    return get(org, "/services/data/v67.0/limits", token)
+
+
+def rest_error(answer: requests.Response) -> str:
+    (error,) = answer.json()
+    return f"{answer.status_code} {error['errorCode']}: {error['message']}"
+
+
+def granted(org: PracticeOrg, scope: str) -> dict[str, Any]:
+    login = org.log_in(login_url(org, scope=scope, prompt="consent"))
+    answer: dict[str, Any] = exchange(org, code=code_of(login)).json()
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("scope", "opened"),
+    [
+        ("api", {"limits", "query"}),
+        ("id", {"userinfo", "identity"}),
+        ("openid", {"userinfo"}),
+        ("web refresh_token", set()),
+        ("full", {"limits", "query", "userinfo", "identity"}),
+        ("api id", {"limits", "query", "userinfo", "identity"}),
+    ],
+)
+def test_a_scope_opens_what_it_is_for(
+    org: PracticeOrg, scope: str, opened: set[str]
+) -> None:
+    answer = granted(org, scope)
+    assert answer["scope"] == scope.replace("web refresh_token", "refresh_token web")
+    token = answer["access_token"]
+    answers = {
+        "limits": limits(org, token),
+        "query": query(org, token),
+        "userinfo": userinfo(org, token),
+        "identity": get(org, answer["id"], token),
+    }
+    assert {name for name, seen in answers.items() if seen.ok} == opened
+    for name in answers.keys() - opened:
+        if name in ("limits", "query"):
+            assert rest_error(answers[name]) == (
+                "401 INVALID_SESSION_ID:"
+                " This session is not valid for use with the REST API"
+            )
+        else:
+            assert answers[name].status_code == 403
+            assert "Bad_OAuth_Token" not in answers[name].text
+
+
+def test_a_dead_token_is_told_from_one_without_a_scope(org: PracticeOrg) -> None:
+    answer = granted(org, "full")
+    token = answer["access_token"]
+    assert ask(org, "revoke", token=token).ok
+    for seen in (limits(org, token), query(org, token), limits(org, "")):
+        assert rest_error(seen) == "401 INVALID_SESSION_ID: Session expired or invalid"
+    for seen in (userinfo(org, token), get(org, answer["id"], token)):
+        assert (seen.status_code, seen.text) == (403, "Bad_OAuth_Token")
+
+
+def test_the_organization_has_a_name(org: PracticeOrg) -> None:
+    token = exchange(org).json()["access_token"]
+    (record,) = query(org, token).json()["records"]
+    assert record["Name"] == "Practice Org"
+    for name in ("<b>Acme</b>", "a\x00b\x1b", "x" * 10_000, ""):
+        org.switch(organization_name=name)
+        (record,) = query(org, token).json()["records"]
+        assert record["Name"] == org.state()["organization_name"] == name
+        assert "<b>Acme" not in get(org, "/switchboard").text
+    assert rest_error(query(org, token, "SELECT Id FROM User")).startswith(
+        "400 MALFORMED_QUERY"
+    )
+    assert rest_error(get(org, "/services/data/v1.0/query", token)).startswith(
+        "404 NOT_FOUND"
+    )
+
+
+@pytest.mark.parametrize(
+    ("switch", "organization", "user"),
+    [
+        ({"wrong_org": True}, "00D000000000002EAA", "005000000000001AAA"),
+        ({"wrong_user": True}, "00D000000000001EAA", "005000000000009AAA"),
+    ],
+)
+def test_all_answers_agree_on_a_wrong_name(
+    org: PracticeOrg, switch: dict[str, bool], organization: str, user: str
+) -> None:
+    first = exchange(org).json()
+    token = first["access_token"]
+    org.switch(**switch)
+    later = refresh(org, first["refresh_token"]).json()["id"]
+    assert later == f"{org.address}/id/{organization}/{user}"
+    for seen in (userinfo(org, token), get(org, first["id"], token),
+                 get(org, later, token)):  # fmt: skip
+        fields = seen.json()
+        assert (fields["organization_id"], fields["user_id"]) == (organization, user)
+        assert later in (fields.get("sub"), fields.get("id"))
+    assert introspect(org, token)["sub"] == later
+    (record,) = query(org, token).json()["records"]
+    is_ours = "wrong_org" not in switch
+    assert record["Name"] == ("Practice Org" if is_ours else "Another Practice Org")
+    named = userinfo(org, token).json()["preferred_username"]
+    assert (named == ADMIN) is not ("wrong_user" in switch)
+    assert get(org, f"/id/{organization}/005000000000003AAA", token).status_code == 404
+
+
+def test_the_signature_can_be_wrong_or_absent(org: PracticeOrg) -> None:
+    def is_right(answer: dict[str, str]) -> bool:
+        message = (answer["id"] + answer["issued_at"]).encode()
+        digest = hmac.digest(CONSUMER_SECRET.encode(), message, "sha256")
+        return answer["signature"] == base64.b64encode(digest).decode()
+
+    assert is_right(exchange(org).json())
+    org.switch(signature="wrong")
+    assert not is_right(exchange(org).json())
+    org.switch(signature="absent")
+    answer = exchange(org).json()
+    assert "signature" not in answer
+    assert answer["issued_at"]
+
+
+def test_the_api_counts_and_ends(org: PracticeOrg) -> None:
+    token = exchange(org).json()["access_token"]
+    assert limits(org, token).json()["DailyApiRequests"] == {
+        "Max": 15_000,
+        "Remaining": 14_998,
+    }
+    org.switch(api_used=14_000)
+    assert limits(org, token).json()["DailyApiRequests"]["Remaining"] == 1_000
+    org.switch(api_used=10**6)
+    assert org.state()["api_used"] == 15_000
+    for seen in (limits(org, token), query(org, token)):
+        assert rest_error(seen) == (
+            "403 REQUEST_LIMIT_EXCEEDED: TotalRequests Limit exceeded."
+        )
+    assert userinfo(org, token).ok
+
+
+def test_the_rest_api_can_be_out_or_slow(org: PracticeOrg) -> None:
+    token = exchange(org).json()["access_token"]
+    org.switch(rest="outage")
+    for seen in (limits(org, token), query(org, token), get(org, "/services/data")):
+        assert seen.status_code == 503
+        assert seen.headers["Content-Type"].startswith("text/html")
+    assert userinfo(org, token).ok
+    assert exchange(org).ok
+    org.reset()
+    org.switch(rest="slow", seconds=0.3)
+    assert limits(org, token).ok
+    (seen,) = org.requests_of("/limits")
+    assert 0.3 <= seen["seconds"] < 5
 
 
 def fingerprint(secret: str) -> str:
