@@ -41,6 +41,7 @@ from blueprints import (
     attempts,
     authorizations,
     callbacks,
+    checks,
     invitations,
     revocations,
     secrets,
@@ -121,7 +122,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.cli.add_command(users.commands)
     for resource in (
         *(account, applications, attempts, audit_trail, authorizations, callbacks),
-        *(invitations, revocations, secrets, sites, user_pages),
+        *(checks, invitations, revocations, secrets, sites, user_pages),
     ):
         app.register_blueprint(resource.blueprint)
     guard.mark_pages_of_others(app)

@@ -145,7 +145,7 @@ def _secret(name: str, secret: Sealed | None, advice: str) -> Item:
 
 def _certificate(application: ExternalApplication) -> Item:
     if application.certificate_facts is None:
-        advice = "None to read is stored. Generate a key pair, or paste the key's own."
+        advice = "Nothing readable is stored. Generate a key pair, or paste the key's."
     elif application.certificate_ends == "past":
         advice = "It has ended: the org takes nothing that is signed with its key."
     else:

@@ -8,24 +8,23 @@ what an admin wants to know. A word is for one browser, one record and some
 minutes, leads back to where it was made, and is good for nothing else.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
-from flask import current_app
-from itsdangerous import BadData, SignatureExpired, URLSafeTimedSerializer
+from itsdangerous import BadData, SignatureExpired
 
 from callback_doctor import Part, split
 from database import now
 from salesforce import Origin, origin_of
+from signed import mark_of, signer
 
 LIVES = 300
 """Seconds for the way there, and as many for the way back."""
 OF_A_LOGIN = frozenset({"state", "code", "error"})
-THERE, BACK = "orgdesk ping there", "orgdesk ping back"
+THERE, BACK = "ping there", "ping back"
 
 
 class PingRefused(Exception):
@@ -61,11 +60,11 @@ def begin(application_id: int, callback_url: str, browser: str, origin: str) -> 
     ping = {
         "id": application_id,
         "url": callback_url,
-        "browser": _hash(browser),
+        "browser": mark_of(browser),
         "origin": origin,
     }
     joint = "&" if "?" in callback_url else "?"
-    return f"{callback_url}{joint}ping={_signer(THERE).dumps(ping)}"
+    return f"{callback_url}{joint}ping={signer(THERE).dumps(ping)}"
 
 
 def is_ping(arguments: Mapping[str, str]) -> bool:
@@ -79,7 +78,7 @@ def answer(word: str, arrived_at: str) -> tuple[str, int, str]:
     Raises `PingRefused`.
     """
     try:
-        ping: dict[str, Any] = _signer(THERE).loads(word, max_age=LIVES)
+        ping: dict[str, Any] = signer(THERE).loads(word, max_age=LIVES)
     except SignatureExpired:
         raise PingRefused(
             "This address reaches the Orgdesk that asked, but the question is over"
@@ -91,7 +90,7 @@ def answer(word: str, arrived_at: str) -> tuple[str, int, str]:
             " was not signed here, or was changed on the way."
         ) from None
     back = ping | {"arrived": arrived_at}
-    return str(ping["origin"]), int(ping["id"]), str(_signer(BACK).dumps(back))
+    return str(ping["origin"]), int(ping["id"]), str(signer(BACK).dumps(back))
 
 
 def proof_of(
@@ -102,23 +101,13 @@ def proof_of(
     It is of a Callback URL that the record still has, or it proves nothing.
     """
     try:
-        ping, at = _signer(BACK).loads(word, max_age=LIVES, return_timestamp=True)
+        ping, at = signer(BACK).loads(word, max_age=LIVES, return_timestamp=True)
     except BadData:
         return None
     known = (ping["id"], ping["url"], ping["browser"])
-    if known != (application_id, callback_url, _hash(browser)):
+    if known != (application_id, callback_url, mark_of(browser)):
         return None
     return Proof(min(at, now()), callback_url, ping["arrived"], ping["origin"])
-
-
-def _signer(salt: str) -> URLSafeTimedSerializer:
-    """Sign with the key of cookies, and take what a former one signed."""
-    config = current_app.config
-    return URLSafeTimedSerializer(
-        [*config["SECRET_KEY_FALLBACKS"], config["SECRET_KEY"]],
-        salt=salt,
-        signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
-    )
 
 
 def _origin(url: str) -> Origin | str:
@@ -127,7 +116,3 @@ def _origin(url: str) -> Origin | str:
 
 def _path(url: str) -> str:
     return unquote(split(url)[Part.PATH])
-
-
-def _hash(browser: str) -> str:
-    return hashlib.sha256(browser.encode()).hexdigest()[:16]

@@ -72,6 +72,8 @@ LIMITS = {
     "invitations.accept": (Limit("links", "30 per minute", get_remote_address),),
     "authorizations.create": TOKENS,
     "authorizations.callback": TOKENS,
+    "checks.create": TOKENS,
+    "checks.go_on": TOKENS,
     "revocations.create": TOKENS,
     "applications.delete": TOKENS,
 }

@@ -50,6 +50,7 @@ class Event(StrEnum):
     TOKEN_REFRESHED = "token_refreshed"  # noqa: S105
     REFRESH_FAILED = "refresh_failed"
     TOKEN_REVOKED = "token_revoked"  # noqa: S105
+    CONNECTION_TESTED = "connection_tested"
     SECRET_PROMOTED = "secret_promoted"  # noqa: S105
     SECRET_REVEALED = "secret_revealed"  # noqa: S105
     SECRET_COPIED = "secret_copied"  # noqa: S105

@@ -14,7 +14,7 @@ LAYERS = (
     {"forms", "guard", "throttle"},
     {"headers", "keys", "listing", "logs", "sign_in", "tokens", "trail", "users"},
     {"factors", "pings", "responses", "wording"},
-    {"callback_doctor", "history", "page_less", "tally"},
+    {"callback_doctor", "history", "page_less", "signed", "tally"},
     {"engine"},
     {"audit"},
     {"models"},

@@ -178,9 +178,9 @@ def test_the_page_says_what_is_missing_and_where_to_type_it(
 ) -> None:
     add_application(app)
     page = said(client)
-    assert "JWT bearer : 3 missing here , 3 to look up in the org" in page
+    assert "JWT bearer: 3 missing here, 3 to look up in the org" in page
     assert "✗ Username : missing. Type the user's name in the org" in page
-    assert "Client credentials : all is here, 2 to look up in the org" in page
+    assert "Client credentials: all is here, 2 to look up in the org" in page
     assert page.count("Edit this record") == 1
 
 
@@ -205,4 +205,4 @@ def test_a_record_that_is_page_less_says_so_and_its_token_proves_it(
     assert "? Flow and Run As : look in the org." in said(client)
     client.submit("/applications/1/authorization", htmx=True)
     assert "✓ Flow and Run As : done" in said(client)
-    assert "JWT bearer :" not in said(client)
+    assert "JWT bearer:" not in said(client)
