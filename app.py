@@ -41,6 +41,8 @@ from blueprints import (
     applications,
     attempts,
     authorizations,
+    callbacks,
+    checks,
     holds,
     invitations,
     overview,
@@ -124,9 +126,9 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.cli.add_command(tokens.commands)
     app.cli.add_command(users.commands)
     for resource in (
-        *(account, applications, attempts, audit_trail, authorizations, holds),
-        *(invitations, overview, panic_pages, revocations, secrets, sites),
-        user_pages,
+        *(account, applications, attempts, audit_trail, authorizations, callbacks),
+        *(checks, holds, invitations, overview, panic_pages, revocations, secrets),
+        *(sites, user_pages),
     ):
         app.register_blueprint(resource.blueprint)
     guard.mark_pages_of_others(app)

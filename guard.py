@@ -2,7 +2,8 @@
 
 It is closed by default: a view that nobody marked is for admins. `needs` marks
 what a lower role may do as well, `open_to_all` the exceptions that come before
-a sign-in, and `fresh` what asks for a sign-in of the last minutes.
+a sign-in, `open_when` those among the requests of one view, and `fresh` what asks
+for a sign-in of the last minutes.
 """
 
 import logging
@@ -37,6 +38,16 @@ def open_to_all(view: View) -> View:
     """Mark a view: it takes no sign-in."""
     view.needs = None  # type: ignore[attr-defined]
     return view
+
+
+def open_when(is_open: Callable[[], bool]) -> Callable[[View], View]:
+    """Mark a view: a request of which `is_open` is true takes no sign-in."""
+
+    def mark(view: View) -> View:
+        view.open_when = is_open  # type: ignore[attr-defined]
+        return view
+
+    return mark
 
 
 def fresh(view: View) -> View:
@@ -84,7 +95,8 @@ def _let_in() -> Response | None:
     needed = getattr(view, "needs", Role.ADMIN)
     if getattr(view, "a_step", False):
         return _step()
-    if needed is None:
+    is_open: Callable[[], bool] | None = getattr(view, "open_when", None)
+    if needed is None or (is_open and is_open()):
         return None
     if not current_user.is_authenticated:
         return sign_in.to_sign_in()

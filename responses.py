@@ -16,6 +16,7 @@ from sqlalchemy import select
 from werkzeug.wrappers import Response
 
 import engine
+from callback_doctor import compare
 from database import db
 from history import get_page
 from models import (
@@ -32,7 +33,8 @@ from models import (
     site_for,
     used_approvals,
 )
-from salesforce import State, setup_url
+from page_less import checklists
+from salesforce import APPS, State, setup_url
 
 NO_CONTENT = 204
 SEE_OTHER = 303
@@ -70,9 +72,12 @@ def show_panel(
 ) -> Response:
     """Answer with what a click changes: its regions to htmx, the page to a browser.
 
-    The `sentence` says why what was asked for was not done, `done` what was.
+    The `sentence` says why what was asked for was not done, `done` what was, where
+    the panel does not say it by itself.
     """
     if not asked_by_htmx():
+        if done:
+            flash(done)
         if sentence:
             flash(sentence, "error")
         if done:
@@ -93,13 +98,19 @@ def panel_context(application: ExternalApplication) -> dict[str, object]:
     is_open, is_blocked, used = _look(application)
     if is_open:
         engine.settle(application.id)
+    comes_back = application.flow is Flow.WEB_SERVER
+    own, history = own_callback_url(), get_page(application.id)
     return {
         "application": application,
         "next_step": engine.choose(application),
         "setup_url": _setup_url(application),
-        "own_callback_url": own_callback_url(),
+        "callback": compare(application.callback_url, own) if comes_back else None,
+        "apps_url": setup_page(application, APPS),
         "missing_site": None if site_for(origin) else origin,
-        "history": get_page(application.id),
+        "page_less": checklists(
+            application, (entry.attempt for entry in history.entries)
+        ),
+        "history": history,
         "held": HeldToken.of(application.id) if application.held_at else None,
         "block": block_on(application.id) if is_blocked else None,
         "budget_limit": APPROVAL_LIMIT,
@@ -138,8 +149,11 @@ def _evictor(application: ExternalApplication) -> Approval | None:
 def _setup_url(application: ExternalApplication) -> str | None:
     """Return where in this very org's Setup the last error is mended."""
     page = application.last_error_page
-    if page is None:
-        return None
+    return None if page is None else setup_page(application, page)
+
+
+def setup_page(application: ExternalApplication, page: str) -> str | None:
+    """Return the address of a page of Setup in the record's org, where it is known."""
     host = application.domain.host
     return setup_url(host, page) or setup_url(application.instance_url or "", page)
 

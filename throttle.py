@@ -76,6 +76,8 @@ LIMITS = {
     "holds.take": TOKENS,
     "panics.create": TOKENS,
     "panics.retry": TOKENS,
+    "checks.create": TOKENS,
+    "checks.go_on": TOKENS,
     "revocations.create": TOKENS,
     "applications.delete": TOKENS,
 }

@@ -6,6 +6,7 @@ from flask import (
     redirect,
     render_template,
     request,
+    session,
     url_for,
 )
 from sqlalchemy.exc import IntegrityError
@@ -14,6 +15,7 @@ from werkzeug.wrappers import Response
 
 import audit
 import engine
+import pings
 from database import db
 from forms import ApplicationForm
 from guard import needs
@@ -26,8 +28,10 @@ from responses import (
     load_application,
     own_callback_url,
     panel_context,
+    setup_page,
 )
-from salesforce import State
+from salesforce import APPS, State
+from sign_in import SIGN_IN
 
 blueprint = Blueprint("applications", __name__)
 
@@ -51,14 +55,21 @@ def new() -> View:
     application = ExternalApplication()
     if form.validate_on_submit() and _save(form, application):
         return redirect(_page_of(application), SEE_OTHER)
-    return render_template("applications/new.html", form=form), _status(form)
+    page = render_template(
+        "applications/new.html", form=form, own_callback_url=own_callback_url()
+    )
+    return page, _status(form)
 
 
 @blueprint.get("/applications/<id:application_id>")
 @needs(Role.VIEWER)
 def show(application_id: int) -> View:
     application = load_application(application_id)
-    return render_template("applications/show.html", **panel_context(application))
+    context = panel_context(application)
+    if word := request.args.get("reached"):
+        url, browser = application.callback_url, session[SIGN_IN]
+        context["proof"] = pings.proof_of(word, application_id, url, browser)
+    return render_template("applications/show.html", **context)
 
 
 @blueprint.route("/applications/<id:application_id>/edit", methods=["GET", "POST"])
@@ -68,7 +79,13 @@ def edit(application_id: int) -> View:
     form.stored = application
     if form.validate_on_submit() and _save(form, application):
         return redirect(_page_of(application), SEE_OTHER)
-    page = render_template("applications/edit.html", form=form, application=application)
+    page = render_template(
+        "applications/edit.html",
+        form=form,
+        application=application,
+        own_callback_url=own_callback_url(),
+        apps_url=setup_page(application, APPS),
+    )
     return page, _status(form)
 
 

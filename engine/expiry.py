@@ -75,11 +75,11 @@ def _introspect(application_id: int, client: Client, token: str) -> bool:
     except SalesforceError as error:
         if not error.refused:
             return True
-        if application := _holder_of(application_id, token):
+        if application := holder_of(application_id, token):
             application.introspection_refused_at = now()
         db.session.commit()
         return False
-    application = _holder_of(application_id, token)
+    application = holder_of(application_id, token)
     if application and seen.active and seen.remaining is not None:
         application.expire(now() + seen.remaining, ExpirySource.INTROSPECTED)
     db.session.commit()
@@ -93,14 +93,14 @@ def _learn(application_id: int, client: Client, token: str, former: Former) -> N
     alive = is_alive(client, former.access_token, deadline=DEADLINE)
     if alive is None:
         return
-    if application := _holder_of(application_id, token):
+    if application := holder_of(application_id, token):
         application.learn_lifetime(age, alive=alive)
         lifetime, source = application.assumed_lifetime
         application.expire(now() + lifetime, source)
     db.session.commit()
 
 
-def _holder_of(application_id: int, token: str) -> ExternalApplication | None:
+def holder_of(application_id: int, token: str) -> ExternalApplication | None:
     """Return the record, locked, where this is still its access token."""
     application = ExternalApplication.locked(application_id)
     if application is None or application.opened("access_token") != token:

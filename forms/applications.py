@@ -23,6 +23,7 @@ from models import (
     DEFAULT_SESSION_TIMEOUT,
     LONGEST_TEXT,
     SESSION_TIMEOUTS,
+    USERNAME,
     ExternalApplication,
     Flow,
     User,
@@ -49,9 +50,6 @@ FLOWS: Any = [flow.value for flow in Flow]
 MINUTES: Any = [str(int(timeout.total_seconds() // 60)) for timeout in SESSION_TIMEOUTS]
 SCOPES = re.compile(r"([\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*)?")
 """RFC 6749, section 3.3."""
-USERNAME = re.compile(
-    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+"
-)
 LONGEST_USERNAME = 80
 """Characters of Salesforce's field."""
 NOT_APPROVED = (

@@ -32,7 +32,14 @@ from models.attempts import (
 from models.attention import LAPSES_SOON, Attention
 from models.audit import AuditEvent, AuditHead, Event
 from models.authorizations import PendingAuthorization
-from models.clients import DEFAULT_SESSION_TIMEOUT, LONGEST_TEXT, Flow, Lane, Secret
+from models.clients import (
+    DEFAULT_SESSION_TIMEOUT,
+    LONGEST_TEXT,
+    USERNAME,
+    Flow,
+    Lane,
+    Secret,
+)
 from models.details import LONGEST_NOTES
 from models.grants import LONGEST_RESPONSE, OVER_BROAD, SESSION_TIMEOUTS, ExpirySource
 from models.holds import HeldToken, HoldReason, why_held
@@ -72,6 +79,7 @@ __all__ = [
     "OVER_BROAD",
     "SESSION_TIMEOUTS",
     "TROUBLED",
+    "USERNAME",
     "WORK_LEASE",
     "Approval",
     "Attempt",

@@ -279,6 +279,12 @@ class ExternalApplication(Details, Grant, Model):
         twin.describe(**described | {"application_name": name})
         return twin
 
+    def come_back_to(self, callback_url: str) -> None:
+        """Have the org send browsers back to another address; the rest stays."""
+        self.callback_url = callback_url
+        self.changed_at = now()
+        self.try_at_once()
+
     def remove(self) -> None:
         """Delete the record. Who comes second learns that it is gone already.
 

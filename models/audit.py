@@ -54,6 +54,7 @@ class Event(StrEnum):
     HELD_TOKEN_REJECTED = "held_token_rejected"  # noqa: S105
     HELD_TOKEN_TAKEN = "held_token_taken"  # noqa: S105
     HELD_TOKEN_SAVED = "held_token_saved"  # noqa: S105
+    CONNECTION_TESTED = "connection_tested"
     SECRET_PROMOTED = "secret_promoted"  # noqa: S105
     SECRET_REVEALED = "secret_revealed"  # noqa: S105
     SECRET_COPIED = "secret_copied"  # noqa: S105

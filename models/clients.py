@@ -1,5 +1,6 @@
 """The OAuth client of a record: the app in the org, and how it asks for tokens."""
 
+import re
 from datetime import timedelta
 from enum import StrEnum
 
@@ -18,6 +19,10 @@ from vault import Encrypted, Sealed
 
 LONGEST_TEXT = 255
 LONGEST_WORD = 32
+USERNAME = re.compile(
+    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+"
+)
+"""What Salesforce takes for a user's name: like an address, and often none."""
 DEFAULT_SESSION_TIMEOUT = 120
 """Minutes: what Salesforce's orgs have unless an admin chose otherwise."""
 ENDS_SOON = timedelta(days=30)

@@ -44,6 +44,10 @@ class LifeLine:
         """Note that the org has just given it out, or taken it."""
         self.refresh_token_used_at = now()
 
+    def note_use(self) -> None:
+        """Note that somebody has just had the access token, or tried it."""
+        self.last_used_at = now()
+
     def draw_life_line(self, *, lives: bool) -> None:
         """Work out when the refresh token lapses, if there is one that `lives`."""
         used, days = self.refresh_token_used_at, self.idle_limit

@@ -5,6 +5,7 @@ Nothing else in Orgdesk touches the network or requests-oauthlib.
 
 from salesforce.answers import Introspection, TokenAnswer
 from salesforce.errors import (
+    APPS,
     NO_SITE,
     TIMEOUT,
     SalesforceError,
@@ -53,6 +54,7 @@ from salesforce.transport import init_app, quiet_loggers
 from salesforce.trips import Trip
 
 __all__ = [
+    "APPS",
     "LOGIN",
     "LONGEST_COMMON_NAME",
     "NO_SITE",

@@ -39,3 +39,38 @@ document.addEventListener("htmx:after:swap", () => {
   if (document.querySelector("[data-copy]")) copySecret(document);
 });
 if (document.querySelector("[data-copy]")) copySecret(document);
+
+// Any other text is copied by the button behind it, which says so for a moment.
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy-text]");
+  if (!button) return;
+  const [text, said] = [button.previousElementSibling, button.nextElementSibling];
+  try {
+    await navigator.clipboard.writeText(text.textContent);
+    said.textContent = "Copied.";
+  } catch {
+    getSelection().selectAllChildren(text);
+    said.textContent = "Not allowed here: it is selected instead.";
+  }
+  setTimeout(() => (said.textContent = ""), 3000);
+});
+
+// Only the browser knows at which address it reads Orgdesk: that has to be the
+// callback's, or it comes back from a login to where nobody is signed in.
+function compareOrigins() {
+  const line = document.getElementById("browser-origin");
+  if (!line) return;
+  const origin = (url) => (URL.canParse(url) ? new URL(url).origin : url);
+  const [here, callback, server] = [location.href, line.dataset.callback, line.dataset.server].map(origin);
+  const said = [];
+  if (callback !== here) {
+    said.push(`Your browser is at ${here}; the callback is at ${callback}: the login will come back to another address, where you are not signed in.`);
+  }
+  if (server !== here && server !== callback) {
+    said.push(`This server takes its own address to be ${server}: see ORGDESK_EXTERNAL_URL and ORGDESK_PROXIES.`);
+  }
+  line.textContent = said.join(" ");
+  line.hidden = said.length === 0;
+}
+document.addEventListener("htmx:after:swap", compareOrigins);
+compareOrigins();

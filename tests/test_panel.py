@@ -138,7 +138,7 @@ def test_no_page_is_offered_where_none_is_known(
     change(app, state=State.BLOCKED, last_error="No.", last_error_at=now())
     page = panel(client)
     assert "No." in page
-    assert "new tab" not in page
+    assert "Open that page" not in page
     assert "None" not in page
 
 
