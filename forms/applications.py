@@ -14,7 +14,7 @@ from wtforms import (
 )
 from wtforms.validators import DataRequired, Length, ValidationError
 
-from forms.assertions import AssertionForm
+from forms.details import DetailsForm
 from forms.fields import one_line, stripped
 from models import (
     DEFAULT_SESSION_TIMEOUT,
@@ -44,12 +44,17 @@ DESCRIBING = (
     "requested_scopes",
     "prompt_login",
     "session_timeout",
+    "idle_limit",
+    "owner",
+    "used_by",
+    "tags",
+    "notes",
 )
 SECRETS = ("consumer_secret", "next_consumer_secret", "private_key")
 """What the form takes and never shows."""
 
 
-class ApplicationForm(AssertionForm):
+class ApplicationForm(DetailsForm):
     """Create or edit an External Application.
 
     Secrets are write-only: they are never put into the form, and left empty
@@ -129,6 +134,11 @@ class ApplicationForm(AssertionForm):
             requested_scopes=self.requested_scopes.data or "",
             prompt_login=bool(self.prompt_login.data),
             session_timeout=int(self.session_timeout.data),
+            idle_limit=self.idle_limit.data,
+            owner=self.owner.data or "",
+            used_by=self.used_by.data or "",
+            tags=self.tags.data or "",
+            notes=self.notes.data or "",
         )
         return [
             self[name].label.text

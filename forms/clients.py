@@ -1,23 +1,17 @@
 """Part of the form of an External Application: its name, its org and its app."""
 
-import unicodedata
 from typing import Any
 
 from flask_wtf import FlaskForm
 from wtforms import Field, PasswordField, RadioField, StringField
 from wtforms.validators import DataRequired, Length, ValidationError
 
-from forms.fields import stripped, visible
+from forms.fields import legible, stripped, visible
 from models import LONGEST_TEXT, ExternalApplication, Flow, name_key
 from salesforce import DomainError, SalesforceDomain, parse_domain
 
-FILLERS = "\u115f\u1160\u2800\u3164\uffa0"
-"""Letters that are drawn as nothing."""
 FLOWS: Any = [flow.value for flow in Flow]
 """Untyped, because the stubs want pairs, which WTForms wants no more."""
-UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
-JOINERS = "\u200c\u200d"
-"""Scripts and emoji need these two, which cannot be seen either."""
 LONGEST_KEY = 2_000
 """Bytes of a folded name; a PostgreSQL index takes no more than 2,704."""
 
@@ -32,7 +26,11 @@ class ClientForm(FlaskForm):  # type: ignore[misc]
     application_name = StringField(
         "Application Name",
         filters=[stripped],
-        validators=[DataRequired("Give it a name."), Length(max=LONGEST_TEXT)],
+        validators=[
+            DataRequired("Give it a name."),
+            Length(max=LONGEST_TEXT),
+            legible,
+        ],
     )
     salesforce_domain = StringField(
         "Salesforce Domain",
@@ -61,16 +59,6 @@ class ClientForm(FlaskForm):  # type: ignore[misc]
     )
 
     def validate_application_name(self, field: Field) -> None:
-        seen = [character for character in field.data if character not in JOINERS]
-        if any(
-            unicodedata.category(character) in UNSEEN or character in FILLERS
-            for character in seen
-        ):
-            raise ValidationError(
-                "There is a control character in it, or another that nobody can see."
-            )
-        if not seen:
-            raise ValidationError("Give it a name.")
         if len(name_key(field.data).encode("utf-8", "replace")) > LONGEST_KEY:
             raise ValidationError("This is too long once its characters are spelt out.")
 

@@ -16,6 +16,7 @@ FIELDS = [
     "callback_url", "requested_scopes", "prompt_login", "changed_at", "flow",
     "next_consumer_secret", "username", "confirmed_username", "audience",
     "generate_key_pair", "private_key", "certificate", "session_timeout",
+    "idle_limit", "owner", "used_by", "tags", "notes",
 ]  # fmt: skip
 WORDS = st.one_of(
     st.text(max_size=300),
