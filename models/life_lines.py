@@ -27,6 +27,11 @@ class LifeLine:
     """When somebody last got the access token from the org, saw, copied, exported
     or tried it."""
 
+    @property
+    def has_lapsed(self) -> bool:
+        """Whether the refresh token went, unless it was used elsewhere."""
+        return self.lapses_at is not None and self.lapses_at <= now()
+
     def use_refresh_token(self) -> None:
         """Note that the org has just given it out, or taken it."""
         self.refresh_token_used_at = now()
