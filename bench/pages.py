@@ -69,10 +69,10 @@ DOMAINS = (
 )
 OWNERS = ("ada@acme.example", "Grace", "田中", "Zoë", "The platform team", "ops")
 TAGS = ("prod", "etl", "finance", "pii", "emea", "apac")
-WORDS = (
+NOTES = (
     "nightly export of opportunities to the warehouse call billing before changing"
     " rotate in march feeds the dashboards consumer vendor support ticket"
-).split()
+)
 WRITTEN = 0.6
 """Of the records have an owner, tags and notes."""
 GOOD = 0.9
@@ -254,6 +254,7 @@ def records(size: int) -> Iterator[dict[str, Any]]:
             "organization_name": f"{name[:12]} {chance.getrandbits(32):08x}",
             "org_username": f"integration-{chance.getrandbits(32):08x}@acme.example",
             "last_error": TROUBLE if failed else None,
+            "last_error_at": start if failed else None,
             "lane": "silent",
             "authorization_server_response": "\n".join(
                 f'{{"id": "{chance.getrandbits(32):08x}", "scope": "api"}}'
@@ -267,7 +268,7 @@ def details(chance: random.Random) -> dict[str, str]:
     texts = [""] * 4
     if chance.random() < WRITTEN:
         tags = ", ".join(chance.sample(TAGS, 2))
-        notes = " ".join(chance.choices(WORDS, k=25))
+        notes = " ".join(chance.choices(NOTES.split(), k=25))
         texts = [chance.choice(OWNERS), "Informatica", tags, notes]
     names = ("owner", "used_by", "tags", "notes", "search_words")
     words = "\n\n".join(name_key(text) for text in texts if text)
