@@ -267,10 +267,6 @@ class Grant(Identified, LifeLine, OAuthClient):
         self._note_error(unlisted, NO_SITE)
         return True
 
-    def note_use(self) -> None:
-        """Note that somebody got the access token, or made use of it here."""
-        self.last_used_at = now()
-
     def note_use_of(self, column: str) -> None:
         """Note that somebody asked to see a secret, where it is a token."""
         if column in ("access_token", "refresh_token"):

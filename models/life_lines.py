@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+from sqlalchemy import Integer
 from sqlalchemy.orm import Mapped, mapped_column
 
 from database import Moment, now
@@ -16,7 +17,9 @@ LONGEST_IDLE_LIMIT = 3_650
 class LifeLine:
     """The columns that say when a refresh token was used, and when it lapses."""
 
-    idle_limit: Mapped[int | None] = mapped_column(default=DEFAULT_IDLE_LIMIT)
+    idle_limit: Mapped[int | None] = mapped_column(
+        Integer().evaluates_none(), default=DEFAULT_IDLE_LIMIT
+    )
     """Days for which the org keeps an unused one; None where it keeps it for good."""
     refresh_token_used_at: Mapped[datetime | None] = mapped_column(Moment)
     lapses_at: Mapped[datetime | None] = mapped_column(Moment)
