@@ -1,16 +1,19 @@
 """Figures in words, as the pages write them."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from flask import Flask
+
+from database import now
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 MILLISECONDS = 1_000
 
 
 def init_app(app: Flask) -> None:
-    """Let templates write `value|duration` and `value|seconds`."""
+    """Let templates write `value|duration`, `value|distance` and `value|seconds`."""
     app.add_template_filter(duration)
+    app.add_template_filter(distance)
     app.add_template_filter(seconds)
 
 
@@ -24,6 +27,11 @@ def duration(span: timedelta) -> str:
     if whole < DAY:
         return _two(whole // HOUR, "h", whole % HOUR // MINUTE, "min")
     return _two(whole // DAY, "d", whole % DAY // HOUR, "h")
+
+
+def distance(moment: datetime) -> str:
+    """Say how long ago it was, or how long it is until then."""
+    return duration(moment - now())
 
 
 def seconds(milliseconds: int) -> str:

@@ -31,9 +31,13 @@ from app import create_app
 from config import ROOT
 from database import db
 from models import (
+    LAPSES_SOON,
     LONGEST_RESPONSE,
     Attempt,
+    Attention,
     ExternalApplication,
+    HeldToken,
+    HoldReason,
     Lane,
     Outcome,
     Role,
@@ -41,6 +45,7 @@ from models import (
     User,
     name_key,
 )
+from models.attention import OF_STATE
 from salesforce import State
 from sign_in import SIGN_IN
 from vault import seal
@@ -62,10 +67,19 @@ DOMAINS = (
     "acme{}--uat.sandbox.my.salesforce.com",
     "acme{}.my.site.com/partners",
 )
+OWNERS = ("ada@acme.example", "Grace", "田中", "Zoë", "The platform team", "ops")
+TAGS = ("prod", "etl", "finance", "pii", "emea", "apac")
+NOTES = (
+    "nightly export of opportunities to the warehouse call billing before changing"
+    " rotate in march feeds the dashboards consumer vendor support ticket"
+)
+WRITTEN = 0.6
+"""Of the records have an owner, tags and notes."""
 GOOD = 0.9
 """Of the tries in a history."""
 WEIGHTS = (200, 600, 50, 100, 4, 15, 30, 1)
 """Of 1,000 records, how many are in each `State`."""
+TROUBLE = "The org did not give a token: expired access/refresh token. Log in."
 BARE = """<!doctype html><title>Bare</title><table>{% for row in rows %}
 <tr><th><a href="/{{ row[0] }}">{{ row[1] }}</a><td>{{ row[2] }}<td>{{ row[3] }}<td>{{
 row[4] }}</tr>{% endfor %}</table>"""
@@ -75,6 +89,13 @@ PAGES: dict[str, Callable[[int], str]] = {
     "list, last page": lambda _: "/?last=1",
     "list, a page in the middle": lambda size: f"/?after={size // 2}",
     "list by name": lambda _: "/?sort=name",
+    "what needs attention first": lambda _: "/?sort=attention",
+    "what needs it, in the middle": lambda size: (
+        f"/?sort=attention&after=1-{size // 2}"
+    ),
+    "what lapses, 5 %": lambda _: "/?lapsing=1",
+    "what lapses, by name": lambda _: "/?lapsing=1&sort=name",
+    "tokens that are held": lambda _: "/?held=1&sort=attention",
     "state: connected, 60 %": lambda _: "/?state=connected",
     "state: outcome unknown, 0.1 %": lambda _: "/?state=outcome_unknown",
     "search with a few hits": lambda _: "/?q=4711",
@@ -84,6 +105,10 @@ PAGES: dict[str, Callable[[int], str]] = {
     "hits at the end of the names": lambda _: "/?q=日本商事+sales&sort=name",
     "search within a state": lambda _: "/?q=zürich&state=expired",
     "search without a hit": lambda _: "/?q=nowhere",
+    "search in the notes": lambda _: "/?q=billing+before",
+    "search in the notes, by name": lambda _: "/?q=billing&sort=name",
+    "search for a tag, by attention": lambda _: "/?q=prod&sort=attention",
+    "search for an owner, by name": lambda _: "/?q=田中&sort=name",
     "detail": lambda size: f"/applications/{size // 2}",
     "detail, response of 32 kB": lambda size: f"/applications/{size // 2 + 1}",
 }
@@ -181,6 +206,7 @@ def orgdesk(folder: Path, size: int) -> Flask:
         }
         rows = [row | secrets for row in records(size)]
         db.session.execute(insert(ExternalApplication), rows)
+        db.session.execute(insert(HeldToken), list(held_tokens(size)))
         db.session.execute(insert(Attempt), list(attempts(size)))
         db.session.commit()
     return app
@@ -202,12 +228,15 @@ def signed_in(app: Flask) -> FlaskClient:
 def records(size: int) -> Iterator[dict[str, Any]]:
     """Make up records, the same in each run."""
     chance = random.Random(size)
-    start = datetime(2026, 1, 1, tzinfo=UTC)
+    start, now = datetime(2026, 1, 1, tzinfo=UTC), datetime.now(UTC)
     for number, state in enumerate(chance.choices(list(State), WEIGHTS, k=size)):
         name = f"{chance.choice(NAMES)} {chance.choice(TEAMS)} {number:05}"
         name += " legacy" if number < LEGACY else ""
         domain = chance.choice(DOMAINS).format(number // 3)
-        yield {
+        failed = state not in (State.CONNECTED, State.NEVER_AUTHORIZED)
+        lapses_at = now + timedelta(days=chance.choice((3, *range(8, 27))))
+        soon = lapses_at < now + LAPSES_SOON
+        yield details(chance) | {
             "application_name": name,
             "application_name_key": name_key(name),
             "salesforce_domain": domain,
@@ -220,11 +249,44 @@ def records(size: int) -> Iterator[dict[str, Any]]:
             "instance_url": f"https://{domain}",
             "issued_at": start + timedelta(minutes=number),
             "expires_at": start if state is State.EXPIRED else None,
+            "lapses_at": lapses_at,
+            "attention_rank": max(OF_STATE[state], Attention.LAPSES_SOON * soon),
+            "organization_name": f"{name[:12]} {chance.getrandbits(32):08x}",
+            "org_username": f"integration-{chance.getrandbits(32):08x}@acme.example",
+            "last_error": TROUBLE if failed else None,
+            "last_error_at": start if failed else None,
             "lane": "silent",
             "authorization_server_response": "\n".join(
                 f'{{"id": "{chance.getrandbits(32):08x}", "scope": "api"}}'
                 for _ in range(LONGEST_RESPONSE // 36 if number % 500 == 0 else 20)
             ),
+        }
+
+
+def details(chance: random.Random) -> dict[str, str]:
+    """Make up what is written down about a record, or nothing."""
+    texts = [""] * 4
+    if chance.random() < WRITTEN:
+        tags = ", ".join(chance.sample(TAGS, 2))
+        notes = " ".join(chance.choices(NOTES.split(), k=25))
+        texts = [chance.choice(OWNERS), "Informatica", tags, notes]
+    names = ("owner", "used_by", "tags", "notes", "search_words")
+    words = "\n\n".join(name_key(text) for text in texts if text)
+    return dict(zip(names, (*texts, words), strict=True))
+
+
+def held_tokens(size: int) -> Iterator[dict[str, Any]]:
+    for number in range(1, size, size // 5):
+        yield {
+            "application_id": number,
+            "reason": HoldReason.ANOTHER_USER,
+            "lane": Lane.BROWSER,
+            "lane_reason": "",
+            "actor": "bench@orgdesk.example",
+            "salesforce_domain": "acme.my.salesforce.com",
+            "client_id": "3MVG9",
+            "access_token": seal("a" * 112),
+            "response": "{}",
         }
 
 

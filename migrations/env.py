@@ -6,7 +6,7 @@ from flask import current_app
 from database import db
 
 SEARCH = "application_search"
-"""What the search stands on is in no model: the first migration makes it."""
+"""What the search stands on is in no model: migrations make it."""
 
 
 def include_name(name: str | None, kind: str, _: object) -> bool:

@@ -10,6 +10,8 @@ from models.names import name_key
 
 LONGEST_NOTES = 4_000
 """Characters."""
+SPACES = str.maketrans("\n\t", "  ")
+"""What is searched for is one line: it is found across the lines of the notes."""
 
 
 class Details:
@@ -32,4 +34,6 @@ class Details:
     def fold_details(self) -> None:
         """Keep what the search looks at in step with what is shown."""
         shown: list[Any] = [self.owner, self.used_by, self.tags, self.notes]
-        self.search_words = "\n\n".join(name_key(text) for text in shown if text)
+        self.search_words = "\n\n".join(
+            name_key(text).translate(SPACES) for text in shown if text
+        )

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+from sqlalchemy import Integer
 from sqlalchemy.orm import Mapped, mapped_column
 
 from database import Moment, now
@@ -15,7 +16,9 @@ LONGEST_IDLE_LIMIT = 3_650
 class LifeLine:
     """The columns that say when a refresh token was used, and when it lapses."""
 
-    idle_limit: Mapped[int | None] = mapped_column(default=DEFAULT_IDLE_LIMIT)
+    idle_limit: Mapped[int | None] = mapped_column(
+        Integer().evaluates_none(), default=DEFAULT_IDLE_LIMIT
+    )
     """Days for which the org keeps an unused one; None where it keeps it for good."""
     refresh_token_used_at: Mapped[datetime | None] = mapped_column(Moment)
     lapses_at: Mapped[datetime | None] = mapped_column(Moment)
@@ -23,6 +26,11 @@ class LifeLine:
     last_used_at: Mapped[datetime | None] = mapped_column(Moment)
     """When somebody last got the access token from the org, saw, copied, exported
     or tried it."""
+
+    @property
+    def has_lapsed(self) -> bool:
+        """Whether the refresh token went, unless it was used elsewhere."""
+        return self.lapses_at is not None and self.lapses_at <= now()
 
     def use_refresh_token(self) -> None:
         """Note that the org has just given it out, or taken it."""

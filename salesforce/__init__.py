@@ -23,6 +23,7 @@ from salesforce.hosts import (
     parse_origin,
     setup_url,
 )
+from salesforce.ids import long_id, same_id
 from salesforce.key_pairs import (
     LONGEST_COMMON_NAME,
     CertificateFacts,
@@ -44,7 +45,7 @@ from salesforce.oauth import (
 )
 from salesforce.redaction import is_logged_field, redact, redact_log
 from salesforce.session import Client
-from salesforce.states import GrantType, Signature, State
+from salesforce.states import Environment, GrantType, Signature, State
 from salesforce.tokens import Revocation, introspect, is_alive, revoke
 from salesforce.transport import init_app, quiet_loggers
 from salesforce.trips import Trip
@@ -59,6 +60,7 @@ __all__ = [
     "CertificateFacts",
     "Client",
     "DomainError",
+    "Environment",
     "GrantType",
     "Introspection",
     "KeyPair",
@@ -81,6 +83,7 @@ __all__ = [
     "introspect",
     "is_alive",
     "is_logged_field",
+    "long_id",
     "no_remote_site",
     "origin_of",
     "parse_domain",
@@ -94,6 +97,7 @@ __all__ = [
     "redact_log",
     "refresh_access_token",
     "revoke",
+    "same_id",
     "setup_url",
     "use_client_credentials",
 ]

@@ -5,6 +5,8 @@ settled here before the library sees anything. Nothing that cannot be used is
 accepted, and nothing is half accepted.
 """
 
+import base64
+import hmac
 import json
 import re
 import time
@@ -16,8 +18,9 @@ from urllib.parse import urlsplit
 
 from salesforce.errors import CHECK_DOMAIN, LASTING, WAIT, SalesforceError, decode
 from salesforce.hosts import DomainError, parse_https_url
+from salesforce.ids import long_id
 from salesforce.redaction import redact, redact_answer
-from salesforce.states import GrantType, State
+from salesforce.states import GrantType, Signature, State
 from salesforce.trips import Trip
 
 LONGEST_TOKEN = 16_384
@@ -67,15 +70,19 @@ class TokenAnswer:
     scope: str | None
     expires_in: timedelta | None
     response: str
+    signature: Signature = Signature.NOT_SENT
     trip: Trip | None = field(default=None, compare=False)
 
     @property
     def organization_and_user(self) -> tuple[str, str] | None:
-        """The ids that the identity URL ends in (Salesforce Help, "Identity URLs")."""
+        """The ids that the identity URL ends in (Salesforce Help, "Identity URLs").
+
+        They are in their long form, in whichever the org wrote them.
+        """
         if self.identity_url is None:
             return None
         found = IDENTITY.search(urlsplit(self.identity_url).path[-132:])
-        return (found[1], found[2]) if found else None
+        return (long_id(found[1]), long_id(found[2])) if found else None
 
 
 class _Unusable(ValueError):
@@ -90,12 +97,14 @@ def read_token_answer(
     *,
     seconds: float = 0.0,
     grant: GrantType | None = None,
+    consumer_secret: str | None = None,
 ) -> TokenAnswer:
     """Return the answer's fields, or raise `SalesforceError`.
 
     `secrets` are the values that the request carried; they are kept out of
     everything that is stored or shown. `seconds` is how long the request took,
-    `grant` what it asked with.
+    `grant` what it asked with. `consumer_secret` is the one that was sent, of two
+    that an app may have: with it the org signs the answer.
     """
     trip = Trip.of(status, headers, seconds)
     response = _accepted(status, body, secrets, trip, grant)
@@ -103,7 +112,7 @@ def read_token_answer(
         fields = _fields(body)
         if "error" in fields:
             raise _Unusable("it has a token's status, and an error in it")
-        return _token(fields, response, secrets, trip)
+        return _token(fields, response, secrets, consumer_secret, trip)
     except _Unusable as problem:
         rescued = _rescued_refresh_token(body)
         raise SalesforceError(
@@ -319,7 +328,11 @@ def _no_constant(name: str) -> Never:
 
 
 def _token(
-    fields: dict[str, object], response: str, secrets: Collection[str], trip: Trip
+    fields: dict[str, object],
+    response: str,
+    secrets: Collection[str],
+    consumer_secret: str | None,
+    trip: Trip,
 ) -> TokenAnswer:
     token_type = _text(fields, "token_type", VISIBLE, LONGEST_CODE) or "Bearer"
     if token_type.lower() != "bearer":
@@ -345,8 +358,29 @@ def _token(
         scope=scope,
         expires_in=_number(fields, "expires_in", _lifetime),
         response=response,
+        signature=_signature(fields, consumer_secret),
         trip=trip,
     )
+
+
+def _signature(fields: dict[str, object], consumer_secret: str | None) -> Signature:
+    """Check what signs `id` and `issued_at`, as they are written in the answer.
+
+    These two are known to be of use. Base64 is compared as text, since several
+    texts stand for the same bytes; the = at its end may be left out.
+    """
+    sent = fields.get("signature")
+    if sent is None or sent == "" or not consumer_secret:
+        return Signature.NOT_SENT
+    identity, issued_at = fields.get("id"), fields.get("issued_at")
+    if not (isinstance(sent, str) and identity and issued_at):
+        return Signature.FAILED
+    message = f"{identity}{issued_at}".encode()
+    digest = hmac.digest(consumer_secret.encode(), message, "sha256")
+    right = base64.b64encode(digest).rstrip(b"=")
+    given = sent.encode("utf-8", "replace").removesuffix(b"=")
+    is_right = hmac.compare_digest(given, right)
+    return Signature.VERIFIED if is_right else Signature.FAILED
 
 
 def _rescued_refresh_token(body: bytes) -> str | None:

@@ -11,6 +11,8 @@ import unicodedata
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
 
+from salesforce.states import Environment
+
 LONGEST = 255
 """Characters that the Salesforce Domain column holds."""
 
@@ -80,6 +82,21 @@ MY_DOMAINS = (
 SANDBOX = re.compile(r"[a-z0-9-]+--([a-z0-9]+)(\.sandbox|\.cs\d+)?\.my\..+")
 TEST_HOSTS = re.compile(r"test\.|cs\d+\.|.+\.(sandbox|scratch)\.my\.")
 """Hosts whose users log in at test.salesforce.com, if not at the host itself."""
+SANDBOX_HOSTS = re.compile(
+    r"(test|cs\d+)\.(salesforce\.com|salesforce\.mil|sfcrmproducts\.cn)"
+    r"|.+\.cs\d+\.(my\.salesforce|force)\.com"
+)
+"""The login host of sandboxes, and old ones that name the instance of theirs."""
+PARTITION = re.compile(r".+\.([a-z]+)\.my\..+")
+PARTITIONS = {
+    "sandbox": Environment.SANDBOX,
+    "scratch": Environment.SCRATCH,
+    **dict.fromkeys(
+        ("develop", "trailblaze", "demo", "free", "patch"), Environment.DEVELOPER
+    ),
+}
+"""What stands before `.my.` in a partitioned domain."""
+SITES = (".my.site.com", ".force.com")
 LOGIN, TEST = "https://login.salesforce.com", "https://test.salesforce.com"
 
 
@@ -133,6 +150,23 @@ class SalesforceDomain:
         """The sandbox's name, with which the names of its users end."""
         found = SANDBOX.fullmatch(self.host) if self.kin == "salesforce" else None
         return found[1] if found else None
+
+    @property
+    def environment(self) -> Environment:
+        """What kind of org answers here, by the host alone, which tells no more.
+
+        A Developer Edition may have the same host as a production org: all log in
+        at login.salesforce.com, and not every My Domain names its partition.
+        """
+        if self.kin != "salesforce":
+            return Environment.LOCAL if self.is_loopback else Environment.CUSTOM
+        if self.sandbox or SANDBOX_HOSTS.fullmatch(self.host):
+            return Environment.SANDBOX
+        partition = PARTITION.fullmatch(self.host)
+        if partition and partition[1] in PARTITIONS:
+            return PARTITIONS[partition[1]]
+        is_site = self.host.endswith(SITES)
+        return Environment.SITE if is_site else Environment.PRODUCTION
 
     @property
     def audiences(self) -> tuple[str, ...]:

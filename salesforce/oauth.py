@@ -88,7 +88,11 @@ def exchange_code(
             client_secret=client.client_secret,
             include_client_id=True,
         ),
-        partial(read_token_answer, grant=GrantType.CODE),
+        partial(
+            read_token_answer,
+            grant=GrantType.CODE,
+            consumer_secret=client.client_secret,
+        ),
     )
 
 
@@ -104,7 +108,11 @@ def refresh_access_token(
         lambda url: session.refresh_token(
             url, refresh_token=refresh_token, **authentication
         ),
-        partial(read_token_answer, grant=GrantType.REFRESH),
+        partial(
+            read_token_answer,
+            grant=GrantType.REFRESH,
+            consumer_secret=client.client_secret,
+        ),
     )
 
 
@@ -184,7 +192,11 @@ def use_client_credentials(
             client_secret=client.client_secret,
             include_client_id=True,
         ),
-        partial(read_token_answer, grant=GrantType.CREDENTIALS),
+        partial(
+            read_token_answer,
+            grant=GrantType.CREDENTIALS,
+            consumer_secret=client.client_secret,
+        ),
     )
 
 

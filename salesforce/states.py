@@ -1,4 +1,4 @@
-"""The states of a connection and the grants that bring a token, one name each."""
+"""The states of a connection, and what else goes by one of a few names."""
 
 from enum import StrEnum
 
@@ -21,16 +21,6 @@ class State(StrEnum):
     """A rotating refresh token was sent and the answer was lost."""
 
 
-class Signature(StrEnum):
-    """What the signature of an answer says of its identity URL."""
-
-    VERIFIED = "verified"
-    FAILED = "failed"
-    """It is of another text, or under another secret: somebody changed something."""
-    NOT_SENT = "not_sent"
-    """There is none, or no secret to check it with."""
-
-
 class GrantType(StrEnum):
     """The grant types that Orgdesk asks with, as the token endpoint calls them."""
 
@@ -38,3 +28,31 @@ class GrantType(StrEnum):
     REFRESH = "refresh_token"
     ASSERTION = "urn:ietf:params:oauth:grant-type:jwt-bearer"
     CREDENTIALS = "client_credentials"
+
+
+class Signature(StrEnum):
+    """What the signature in a token answer says of its identity URL.
+
+    It is made with the consumer secret, so it tells that the org has it too, and
+    nothing of the token or of the instance URL.
+    """
+
+    VERIFIED = "verified"
+    FAILED = "failed"
+    """It is another's, or of no use, or what it signs is not there."""
+    NOT_SENT = "not_sent"
+    """None came, or there is no secret here to check it with."""
+
+
+class Environment(StrEnum):
+    """What kind of org a host leads to, as far as its name tells."""
+
+    PRODUCTION = "production"
+    SANDBOX = "sandbox"
+    SCRATCH = "scratch"
+    DEVELOPER = "developer"
+    """One for developing, trying or showing: none where a business runs."""
+    SITE = "site"
+    LOCAL = "local"
+    CUSTOM = "custom"
+    """A company's own name, before whatever org."""

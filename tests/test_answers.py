@@ -225,6 +225,11 @@ def test_the_ids_are_the_last_two_parts_of_the_identity_url(
     assert found == (tuple(path.strip("/").split("/")[-2:]) if ids else None)
 
 
+def test_the_ids_are_in_their_long_form() -> None:
+    answer = read(changed(id="https://login.salesforce.com/id/00D5e000001N20Q/005"))
+    assert answer.organization_and_user == ("00D5e000001N20QEAS", "005")
+
+
 MEANINGS = [
     # error, description, state, words of the sentence
     ("invalid_grant", "expired access/refresh token", State.LOGIN_REQUIRED, "grant"),

@@ -1,6 +1,7 @@
 """Salesforce Domain: every form people paste, and every form nobody may."""
 
 import re
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import pytest
@@ -18,6 +19,7 @@ from salesforce.hosts import (
     parse_domain,
     parse_https_url,
 )
+from salesforce.states import Environment
 
 ACME = "acme.my.salesforce.com"
 UAT = "acme--uat.sandbox.my.salesforce.com"
@@ -425,3 +427,59 @@ def test_a_sandbox_has_a_name(typed: str, name: str | None) -> None:
 )  # fmt: skip
 def test_the_audiences_of_an_org(typed: str, audiences: list[str]) -> None:
     assert list(parse_domain(typed).audiences) == audiences
+
+
+@pytest.mark.parametrize(
+    ("typed", "environment"),
+    [
+        ("login.salesforce.com", "production"),
+        ("acme.my.salesforce.com", "production"),
+        ("acme.my.salesforce.mil", "production"),
+        ("acme.my.sfcrmproducts.cn", "production"),
+        ("acme.lightning.force.com", "production"),
+        ("acme.cloudforce.com", "production"),
+        ("na1.salesforce.com", "production"),
+        ("test.my.salesforce.com", "production"),  # a company of that name
+        ("cs5.my.salesforce.com", "production"),
+        ("develop.my.salesforce.com", "production"),
+        ("acme.unheard.my.salesforce.com", "production"),
+        ("test.salesforce.com", "sandbox"),
+        ("test.salesforce.mil", "sandbox"),
+        ("cs5.salesforce.com", "sandbox"),
+        ("acme--uat.sandbox.my.salesforce.com", "sandbox"),
+        ("acme--uat.sandbox.lightning.force.com", "sandbox"),
+        ("acme--uat.my.salesforce.com", "sandbox"),
+        ("acme--uat.cs5.my.salesforce.com", "sandbox"),
+        ("acme--uat.sandbox.my.site.com/partners", "sandbox"),
+        ("uat-acme.cs5.force.com", "sandbox"),
+        ("acme.scratch.my.salesforce.com", "scratch"),
+        ("acme--pkg.scratch.my.salesforce.com", "scratch"),
+        ("acme-dev-ed.develop.my.salesforce.com", "developer"),
+        ("acme.trailblaze.my.salesforce.com", "developer"),
+        ("acme.demo.my.salesforce.com", "developer"),
+        ("acme.free.my.salesforce.com", "developer"),
+        ("acme.patch.my.salesforce.com", "developer"),
+        ("acme-dev-ed.develop.my.site.com", "developer"),
+        ("acme.my.site.com/partners", "site"),
+        ("acme.force.com", "site"),
+        ("acme.secure.force.com/x", "site"),
+        ("http://127.0.0.1:8001", "local"),
+        ("localhost", "local"),
+        ("acme--uat.sandbox.my.localhost", "local"),
+        ("sso.example.com", "custom"),
+        ("test.example.com", "custom"),
+        ("acme--uat.sandbox.my.example.com", "custom"),
+        ("acme.my.salesforce.com.example.com", "custom"),
+    ],
+)
+def test_a_host_tells_what_kind_of_org_it_leads_to(
+    typed: str, environment: str
+) -> None:
+    assert parse_domain(typed).environment == Environment(environment)
+
+
+@given(typed=TYPED)
+def test_every_domain_is_of_some_kind(typed: str) -> None:
+    with suppress(DomainError):
+        domain = parse_domain(typed)
+        assert (domain.environment is Environment.LOCAL) is domain.is_loopback

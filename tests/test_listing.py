@@ -2,20 +2,32 @@
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import product
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import pytest
 from flask import Flask
+from flask_migrate import downgrade, upgrade
 from sqlalchemy import event, insert
 from sqlalchemy.engine import Engine
 
 from app import create_app
 from database import db
-from listing import FEW, PAGE_SIZE, Page, Query, Sort, get_page
-from models import ExternalApplication, mark_time, name_key
+from listing import FEW, MANY, PAGE_SIZE, Page, Query, Sort, get_page
+from models import (
+    Attention,
+    ExternalApplication,
+    HeldToken,
+    HoldReason,
+    Lane,
+    mark_time,
+    name_key,
+)
+from models.attention import OF_STATE
 from salesforce import State
 from tests.conftest import add_application
 from vault import seal
@@ -41,42 +53,155 @@ PLACES: tuple[dict[str, str], ...] = (
     {"before": "600"},
 )
 
-Row = tuple[int, str, str, State]
+WRITTEN = (
+    "ada@acme.example",
+    "prod, ab1",
+    "Zürich\n\ncall first",
+    "日本 a%_",
+    'z\\"/z',
+)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+class Row(NamedTuple):
+    """What plain Python knows of a record."""
+
+    id: int
+    key: str
+    domain: str
+    words: str
+    state: State
+    rank: int
+    lapsing: bool
+    held: bool
+
+    def says(self, needle: str) -> bool:
+        texts = (self.key, self.domain.lower(), self.words)
+        return any(needle in text for text in texts)
+
+
+Filled = tuple[Flask, list[Row]]
 
 
 @pytest.fixture(scope="module")
-def catalogue(
+def filled(
     tmp_path_factory: pytest.TempPathFactory, empty_database: bytes
-) -> Iterator[list[Row]]:
-    """The rows of a filled database, in the context of its app."""
-    path = tmp_path_factory.mktemp("listing") / "orgdesk.db"
+) -> Iterator[Filled]:
+    """An app with a filled database, and its rows."""
+    folder = tmp_path_factory.mktemp("listing")
+    yield from fill(folder, empty_database, lambda: records(random.Random(4711)))
+
+
+@pytest.fixture
+def catalogue(filled: Filled) -> Iterator[list[Row]]:
+    """The rows, in a context of their app."""
+    with filled[0].app_context():
+        yield filled[1]
+
+
+@pytest.fixture(scope="module")
+def crowded(
+    tmp_path_factory: pytest.TempPathFactory, empty_database: bytes
+) -> Iterator[Filled]:
+    folder = tmp_path_factory.mktemp("crowd")
+    yield from fill(folder, empty_database, many_records)
+
+
+@pytest.fixture
+def crowd(crowded: Filled) -> Iterator[list[Row]]:
+    """So many that one character is in too many to look up, and that more lapse than
+    are sorted."""
+    with crowded[0].app_context():
+        yield crowded[1]
+
+
+def fill(
+    folder: Path, empty_database: bytes, make: Callable[[], Iterator[dict[str, Any]]]
+) -> Iterator[Filled]:
+    path = folder / "orgdesk.db"
     path.write_bytes(empty_database)
     app = create_app({"SQLALCHEMY_DATABASE_URI": f"sqlite:///{path}"})
     with app.app_context():
-        rows = list(records(random.Random(4711)))
+        rows = list(make())
+        held = range(7, len(rows), 31)
         db.session.execute(insert(ExternalApplication), rows)
+        db.session.execute(insert(HeldToken), [held_by(at) for at in held])
         db.session.commit()
-        yield [
-            (at, row["application_name_key"], row["salesforce_domain"], shown(row))
+    yield (
+        app,
+        [
+            Row(
+                id=at,
+                key=row["application_name_key"],
+                domain=row["salesforce_domain"],
+                words=row["search_words"],
+                state=shown(row),
+                rank=row["attention_rank"],
+                lapsing=lapses(row),
+                held=at in held,
+            )
             for at, row in enumerate(rows, start=1)
-        ]
+        ],
+    )
+    with app.app_context():
         db.engine.dispose()
 
 
-def records(chance: random.Random) -> Iterator[dict[str, Any]]:
-    now = datetime.now(UTC)
-    for number in range(RECORDS):
-        name = "".join(chance.choices(PIECES, k=chance.randint(1, 7))) + f"{number}"
-        yield {
-            "application_name": name,
-            "application_name_key": name_key(name),
-            "salesforce_domain": chance.choice(DOMAINS).format(number % 97),
-            "client_id": "3MVG9",
-            "consumer_secret": seal("a-secret"),
-            "callback_url": "https://orgdesk.example.com/callback",
-            "state": chance.choices(list(State), WEIGHTS)[0],
-            "expires_at": chance.choice([None, now + timedelta(1), now - timedelta(1)]),
-        }
+def many_records() -> Iterator[dict[str, Any]]:
+    for at, row in enumerate(records(random.Random(4712), MANY + 1_500)):
+        name = str(at * 7_919 % 20_011)
+        yield ranked(
+            row
+            | {
+                "application_name": name,
+                "application_name_key": name,
+                "salesforce_domain": "acme.my.site.com",
+                "search_words": "q" if at % 16 else "no",
+                "lapses_at": datetime.now(UTC) + DAY if at % 8 == 0 else None,
+            }
+        )
+
+
+def records(chance: random.Random, number: int = RECORDS) -> Iterator[dict[str, Any]]:
+    now, secret = datetime.now(UTC), seal("a-secret")
+    for at in range(number):
+        name = "".join(chance.choices(PIECES, k=chance.randint(1, 7))) + f"{at}"
+        yield ranked(
+            {
+                "application_name": name,
+                "application_name_key": name_key(name),
+                "salesforce_domain": chance.choice(DOMAINS).format(at % 97),
+                "client_id": "3MVG9",
+                "consumer_secret": secret,
+                "callback_url": "https://orgdesk.example.com/callback",
+                "search_words": name_key(chance.choice(("", "", *WRITTEN))),
+                "state": chance.choices(list(State), WEIGHTS)[0],
+                "expires_at": chance.choice([None, now + DAY, now - DAY]),
+                "lapses_at": chance.choice(
+                    [None, now + 6 * DAY, now + 8 * DAY, now - DAY]
+                ),
+            }
+        )
+
+
+def ranked(row: dict[str, Any]) -> dict[str, Any]:
+    rank = max(OF_STATE[shown(row)], Attention.LAPSES_SOON * lapses(row))
+    return row | {"attention_rank": rank}
+
+
+def held_by(record: int, lifetime: timedelta = HOUR) -> dict[str, Any]:
+    return {
+        "application_id": record,
+        "reason": HoldReason.ANOTHER_USER,
+        "lane": Lane.BROWSER,
+        "lane_reason": "",
+        "actor": "ada@acme.example",
+        "salesforce_domain": "acme.my.salesforce.com",
+        "client_id": "3MVG9",
+        "access_token": seal("held"),
+        "response": "{}",
+        "expires_at": datetime.now(UTC) + lifetime,
+    }
 
 
 def shown(row: dict[str, Any]) -> State:
@@ -85,19 +210,34 @@ def shown(row: dict[str, Any]) -> State:
     return State.EXPIRED if connected and passed else State(row["state"])
 
 
+def lapses(row: dict[str, Any]) -> bool:
+    at = row["lapses_at"]
+    return at is not None and at <= datetime.now(UTC) + 7 * DAY
+
+
 def expected(
-    rows: list[Row], q: str = "", state: str = "", sort: str = "newest"
+    rows: list[Row],
+    q: str = "",
+    state: str = "",
+    lapsing: str = "",
+    held: str = "",
+    sort: str = "newest",
 ) -> list[int]:
     """Return the ids of the whole list, as plain Python finds and sorts them."""
     needle = name_key(q.replace("\x00", " ").strip()[:255])
     found = [
-        (key, at)
-        for at, key, domain, is_in in rows
-        if (needle in key or needle in domain.lower()) and state in ("", is_in)
+        row
+        for row in rows
+        if row.says(needle)
+        and state in ("", row.state)
+        and (row.lapsing or not lapsing)
+        and (row.held or not held)
     ]
     if sort == "name":
-        return [at for _, at in sorted(found)]
-    return sorted((at for _, at in found), reverse=True)
+        return [row.id for row in sorted(found, key=lambda row: row.key)]
+    if sort == "attention" and not state:
+        found.sort(key=lambda row: (row.rank, row.id))
+    return [row.id for row in reversed(found)]
 
 
 def page(**arguments: str) -> Page:
@@ -137,17 +277,25 @@ def plan(sql: str, values: Any) -> list[str]:
     return [line.detail for line in lines]
 
 
+SORTS = ("newest", "name", "attention")
+FILTERS: tuple[dict[str, str], ...] = (
+    *({}, {"state": "expired"}, {"lapsing": "1"}, {"state": "connected"}),
+    *({"state": "connected", "lapsing": "1"}, {"held": "1"}, {"state": "blocked"}),
+)
 LISTS = [
-    {"q": q, "state": state, "sort": sort}
-    for q, state, sort in product(
-        ("", "a", "com", "ab1", "nowhere"),
-        ("", "connected", "expired", "misconfigured", "outcome_unknown"),
-        ("newest", "name"),
+    {"q": q, "sort": sort} | filters
+    for sort, (q, filters) in product(
+        SORTS,
+        (
+            *product(("", "a", "com", "call"), FILTERS[:4]),
+            *product(("", "ab1"), FILTERS[4:]),
+            ("nowhere", {}),
+        ),
     )
 ]
 
 
-@pytest.mark.parametrize("asked", LISTS, ids=lambda asked: "-".join(asked.values()))
+@pytest.mark.parametrize("asked", LISTS, ids=urlencode)
 def test_paging_meets_each_record_once_forwards_and_backwards(
     catalogue: list[Row], asked: dict[str, str]
 ) -> None:
@@ -160,7 +308,7 @@ def test_paging_meets_each_record_once_forwards_and_backwards(
         assert all(len(one.applications) == PAGE_SIZE for one in walk[:-1])
 
 
-@pytest.mark.parametrize("sort", ["newest", "name"])
+@pytest.mark.parametrize("sort", SORTS)
 def test_the_links_lead_where_they_say(catalogue: list[Row], sort: str) -> None:
     first, second, *_, last = pages("next", sort=sort)
     assert (first.first, first.previous) == (None, None)
@@ -174,7 +322,7 @@ def test_the_links_lead_where_they_say(catalogue: list[Row], sort: str) -> None:
 
 
 def test_a_list_of_one_page_has_no_links(catalogue: list[Row]) -> None:
-    only = page(q=catalogue[6][1])
+    only = page(q=catalogue[6].key)
     assert only.first is only.previous is only.next is only.last is None
     assert only.found == len(only.applications) == 1
 
@@ -191,13 +339,13 @@ def test_a_search_finds_what_plain_python_finds(catalogue: list[Row], q: str) ->
 
 def test_a_search_for_any_part_of_a_record_finds_it(catalogue: list[Row]) -> None:
     chance = random.Random(42)
-    for at, key, domain, _ in chance.sample(catalogue, 60):
-        text = chance.choice([key, domain])
+    for row in chance.sample(catalogue, 30):
+        text = chance.choice([row.key, row.domain, row.words or row.key])
         begin = chance.randrange(len(text))
-        q = text[begin : begin + chance.randint(1, 5)]
+        q = text[begin : begin + chance.randint(1, 5)].partition("\n")[0]
         assert ids(pages("next", q=q, sort="name")) == expected(
             catalogue, q=q, sort="name"
-        ), (at, q)
+        ), (row.id, q)
 
 
 def test_a_count_that_a_filter_makes_wrong_is_not_shown(catalogue: list[Row]) -> None:
@@ -223,6 +371,19 @@ def test_a_count_that_a_filter_makes_wrong_is_not_shown(catalogue: list[Row]) ->
         ({"after": "5", "before": "9"}, Query(before="9")),
         ({"after": "5", "before": "x"}, Query(after="5")),
         ({"after": "5", "before": "9", "last": "1"}, Query(last=True)),
+        ({"lapsing": "0", "held": "yes"}, Query()),
+        *(
+            ({"sort": "attention", "after": place}, Query(sort=Sort.ATTENTION))
+            for place in ("5", "5-", "-5", "55-5", "5-2147483648", "５-5", "5-5-5")
+        ),
+        (
+            {"sort": "attention", "before": "5-2147483647"},
+            Query(sort=Sort.ATTENTION, before="5-2147483647"),
+        ),
+        (
+            {"sort": "attention", "state": "blocked", "after": "5-7"},
+            Query(sort=Sort.ATTENTION, state=State.BLOCKED),
+        ),
     ],
 )
 def test_what_makes_no_sense_is_as_if_it_were_not_there(
@@ -232,8 +393,8 @@ def test_what_makes_no_sense_is_as_if_it_were_not_there(
 
 
 def test_a_query_survives_the_address(catalogue: list[Row]) -> None:
-    for sort, q in product(("newest", "name"), ("", "com", '%_"', "🚀")):
-        first = page(q=q, sort=sort)
+    for sort, q, held in product(SORTS, ("", "com", '%_"', "🚀"), ("", "1")):
+        first = page(q=q, sort=sort, held=held, lapsing=held)
         for query in (first.query, first.next, first.last):
             if query is not None:
                 assert Query.from_arguments(query.arguments()) == query
@@ -267,23 +428,98 @@ def test_a_list_takes_two_statements_and_loads_no_secret(
     catalogue: list[Row], q: str
 ) -> None:
     mark_time()
-    for state, sort, place in product(["", *State], ("newest", "name"), PLACES):
-        taken = statements(q=q, state=state, sort=sort, **place)
-        assert len(taken) <= 2, (q, state, sort, place)
+    for filters, sort, place in product(FILTERS, SORTS, PLACES):
+        taken = statements(q=q, sort=sort, **filters | place)
+        assert len(taken) <= 2, (q, filters, sort, place)
         for sql, _ in taken:
-            assert not re.search("secret|token|response|oauth_code", sql)
+            assert not re.search("secret|s_token|h_token|response|oauth_code", sql)
 
 
 @pytest.mark.parametrize("q", ["", "a", "com", "ab1"])
 def test_no_list_scans_or_sorts_the_table(catalogue: list[Row], q: str) -> None:
-    few = bool(q) and len(expected(catalogue, q=q)) <= FEW
-    for state, sort, place in product(["", *State], ("newest", "name"), PLACES):
-        sql, values = statements(q=q, state=state, sort=sort, **place)[-1]
-        lines = plan(sql, values)
-        way = next(line for line in lines if "external_application" in line)
-        if few or "application_search" in sql:
-            assert "USING INTEGER PRIMARY KEY (rowid=?)" in way, sql
-            assert few or not [line for line in lines if "ORDER BY" in line], sql
-        else:
-            assert "INDEX ix_external_application_" in way, sql
-            assert not [line for line in lines if "TEMP B-TREE" in line], sql
+    for filters, sort, place in product(FILTERS, SORTS, PLACES):
+        asked = {"q": q, "sort": sort} | filters
+        few = bool(q) and len(expected(catalogue, q=q)) <= FEW
+        few = few or "lapsing" in filters or "held" in filters
+        hold_to_its_index(*statements(**asked | place)[-1], few=few)
+
+
+def hold_to_its_index(sql: str, values: Any, *, few: bool) -> None:
+    lines = plan(sql, values)
+    way = next(line for line in lines if "external_application " in f"{line} ")
+    if few or "external_application NOT INDEXED" in sql:
+        assert "USING INTEGER PRIMARY KEY (rowid=?)" in way, (sql, lines)
+        assert few or not [line for line in lines if "ORDER BY" in line], sql
+    else:
+        assert "INDEX ix_external_application_" in way, (sql, lines)
+        assert not [line for line in lines if "ORDER BY" in line], sql
+
+
+@pytest.mark.parametrize("sort", SORTS)
+@pytest.mark.parametrize(
+    "filters",
+    [
+        *({"q": "q"}, {"q": "no"}, {"q": "77"}, {"lapsing": "1"}, {"held": "1"}),
+        *({"q": "q", "lapsing": "1"}, {"q": "no", "lapsing": "1"}),
+        *({"q": "site", "state": "blocked"}, {"q": "q", "held": "1"}),
+    ],
+    ids=urlencode,
+)
+def test_many_are_walked_past_and_few_are_fetched(
+    crowd: list[Row], sort: str, filters: dict[str, str]
+) -> None:
+    whole = expected(crowd, sort=sort, **filters)
+    first, last = page(sort=sort, **filters), page(sort=sort, last="1", **filters)
+    assert ids([first]) == whole[:PAGE_SIZE]
+    assert ids([last]) == whole[-PAGE_SIZE:]
+    assert first.next
+    assert ids([page(**first.next.arguments())]) == whole[PAGE_SIZE : 2 * PAGE_SIZE]
+    if len(filters) == 1:
+        assert first.many is (len(whole) > FEW)
+    sql, values = statements(sort=sort, **filters)[-1]
+    hold_to_its_index(sql, values, few="NOT INDEXED" in sql)
+
+
+def test_a_text_that_is_written_down_does_not_run_into_the_next(app: Flask) -> None:
+    add_application(app, application_name="Acme", owner="Ada", tags="prod, etl")
+    with app.app_context():
+        for q in ("ada", "ADA", "prod", "etl", "d, e", "acme", "a", "et"):
+            assert ids([page(q=q)]) == [1], q
+        for q in ("adaprod", "comada", "acmeada", "da pro"):
+            assert ids([page(q=q)]) == [], q
+
+
+def test_the_index_is_made_anew_for_the_records_that_are_there(app: Flask) -> None:
+    add_application(app, application_name="Acme", owner="Ada")
+    with app.app_context():
+        downgrade(revision="0006")
+        assert (ids([page(q="acme")]), ids([page(q="ada")])) == ([1], [])
+        upgrade()
+        assert (ids([page(q="acme")]), ids([page(q="ada")])) == ([1], [1])
+
+
+def test_a_held_token_that_is_over_holds_nothing(app: Flask) -> None:
+    for at in range(2):
+        add_application(app, application_name=f"Acme {at}")
+    with app.app_context():
+        db.session.execute(insert(HeldToken), [held_by(1, -HOUR), held_by(2)])
+        db.session.commit()
+        assert ids([page(held="1")]) == [2]
+
+
+def test_what_time_alone_has_changed_is_in_the_order_of_attention(app: Flask) -> None:
+    now = datetime.now(UTC)
+    fine = {"state": State.CONNECTED, "attention_rank": Attention.FINE}
+    times = (
+        {"expires_at": now - HOUR, "lapses_at": now + DAY},
+        {"expires_at": now - HOUR, "lapses_at": None},
+        {"expires_at": now + HOUR, "lapses_at": None},
+    )
+    with app.app_context():
+        rows = zip(records(random.Random(1), 3), times, strict=True)
+        db.session.execute(
+            insert(ExternalApplication), [row | fine | at for row, at in rows]
+        )
+        db.session.commit()
+        assert ids([page(sort="attention")]) == [1, 2, 3]
+        assert ids([page(lapsing="1")]) == [1]

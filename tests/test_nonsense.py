@@ -16,6 +16,7 @@ FIELDS = [
     "callback_url", "requested_scopes", "prompt_login", "changed_at", "flow",
     "next_consumer_secret", "username", "confirmed_username", "audience",
     "generate_key_pair", "private_key", "certificate", "session_timeout",
+    "idle_limit", "owner", "used_by", "tags", "notes",
 ]  # fmt: skip
 WORDS = st.one_of(
     st.text(max_size=300),
@@ -23,7 +24,9 @@ WORDS = st.one_of(
                      "99999999999999999999", "\ud83d\ude00", "\u202e", "ı", "ﬁ"]),
 )  # fmt: skip
 SITE_FIELDS = ["address", "local_network"]
-LIST_ARGUMENTS = ["q", "state", "sort", "after", "before", "last"]
+LIST_ARGUMENTS = [
+    *("q", "state", "lapsing", "held", "sort", "after", "before", "last"),
+]
 TRAIL_ARGUMENTS = ["event", "actor", "subject", "from", "to", "after", "before", "last"]
 CALLBACK_ARGUMENTS = ["state", "code", "error", "error_description", "iss"]
 ENOUGH = {200, 303, 400, 404, 405, 415, 422}
@@ -45,6 +48,8 @@ def test_every_field_of_the_form_is_tried(app: Flask) -> None:
 @given(query=st.dictionaries(st.sampled_from(LIST_ARGUMENTS), WORDS))
 @example(query={"q": "abc\x00"})
 @example(query={"q": "a\x00", "sort": "name", "after": "\x00"})
+@example(query={"q": "%", "sort": "attention", "after": "9-9999999999"})
+@example(query={"lapsing": "1", "held": "1", "sort": "attention", "last": "1"})
 def test_the_list(client: StrictClient, query: dict[str, str]) -> None:
     assert client.get("/", query_string=safe(query)).status_code == 200
 

