@@ -1,5 +1,9 @@
 """The same app on PostgreSQL: a real server, from a wheel."""
 
+import os
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -13,6 +17,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 import audit
+import engine
 import tally
 from app import create_app
 from config import read_settings
@@ -24,12 +29,14 @@ from models import (
     HeldToken,
     Outcome,
     PendingAuthorization,
+    Scope,
     User,
 )
 from salesforce import State
 from sign_in import SIGN_IN
 from tests.conftest import ADMIN, CLICK, StrictClient, add_application, browser_of, load
-from tests.servers import PracticeOrg
+from tests.fleet import until
+from tests.servers import ROOT, PracticeOrg, free_port
 from tests.test_applications import FORM, count
 from tests.test_approvals import endings
 from tests.test_audit import add_events, export, run_at_once, shown, trail, verify
@@ -38,6 +45,7 @@ from tests.test_holds import ACCEPTANCE, held, log_in_as
 from tests.test_listing import held_by, ids, pages
 from tests.test_overview import add as add_records
 from tests.test_overview import add_approvals, add_attempts
+from tests.test_panics import outcomes, press, press_at_once, rows, wait, with_tokens
 from tests.test_sign_in import (
     ADA,
     change,
@@ -47,6 +55,7 @@ from tests.test_sign_in import (
     stranger_of,
 )
 from tests.test_users import BOB, STEPS, everyone, invite, step_down_at_once, together
+from tests.wire import Request, answer, serving
 
 
 @pytest.fixture(scope="module")
@@ -278,6 +287,51 @@ def test_a_code_that_is_sent_four_times_at_once_lets_one_in(
     ):
         browsers = [stranger_of(app) for _ in range(4)]
         assert send_at_once(browsers, page, [code] * 4) == 1
+
+
+def test_a_panic_is_begun_once_and_lifted(app: Flask, client: StrictClient) -> None:
+    record = with_tokens(app, "Acme", free_port())
+    add_application(app, application_name="Empty")
+    (panic,) = press_at_once(app)
+    assert outcomes(wait(app, panic)) == {"Acme": "failed"}
+    assert "1 of 1 done, 1 failed" in client.get(f"/panics/{panic}").text
+    assert "blocked for all records" in client.get(f"/applications/{record}").text
+    selected = press(client, [record])
+    assert "for 1 record<" not in client.get("/").text
+    for one in (selected, panic):
+        wait(app, one)
+        assert client.submit(f"/panics/{one}/lifting").status_code == 303
+    assert "Refreshes are blocked" not in client.get("/").text
+
+
+def test_two_processes_at_a_panic_revoke_each_record_once(app: Flask, url: str) -> None:
+    gate, names = threading.Event(), [f"Acme {number:02}" for number in range(20)]
+
+    def held(line: socket.socket, _: Request) -> None:
+        gate.wait(60)
+        line.sendall(answer())
+
+    with serving() as server:
+        server.script = [held] * 40
+        for name in names:
+            with_tokens(app, name, server.port)
+        with app.app_context():
+            panic = engine.start_panic(Scope.ALL, [], "").id
+        command = [sys.executable, "-m", "flask", "--app", "app", "panic", "run"]
+        env = os.environ | {"ORGDESK_DATABASE_URL": url}
+        other = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE)
+        until(lambda: server.requests)
+        with app.app_context():
+            assert not engine.run_panic(panic)
+        gate.set()
+        said = other.communicate(timeout=60)[0].decode()
+    assert sorted(request.form["token"] for request in server.requests) == [
+        f"5Aep-of-{name}" for name in names
+    ]
+    assert said.endswith("0 failed, 0 waiting, 20 revoked, 0 nothing to revoke\n")
+    found = rows(app, panic)
+    assert set(outcomes(found).values()) == {"revoked"}
+    assert {row.tries for row in found.values()} == {1}
 
 
 def test_a_dead_server_gets_a_page_not_a_crash(tmp_path: Path) -> None:
