@@ -21,14 +21,12 @@ from forms import ApplicationForm
 from guard import needs
 from listing import Query, Sort, get_page
 from models import Event, ExternalApplication, Role
+from panel import own_callback_url, panel_context, setup_page
 from responses import (
     SEE_OTHER,
     UNPROCESSABLE,
     download,
     load_application,
-    own_callback_url,
-    panel_context,
-    setup_page,
 )
 from salesforce import APPS, State
 from sign_in import SIGN_IN

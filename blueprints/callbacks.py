@@ -9,11 +9,11 @@ import pings
 from database import db
 from guard import needs
 from models import Event, ExternalApplication, Role
+from panel import own_callback_url
 from responses import (
     NOT_THERE,
     leave_for,
     load_application,
-    own_callback_url,
     show_panel,
 )
 from sign_in import SIGN_IN

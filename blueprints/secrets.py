@@ -12,12 +12,12 @@ import audit
 from database import db
 from guard import fresh
 from models import Event, ExternalApplication
+from panel import panel_context
 from responses import (
     NOT_THERE,
     asked_by_htmx,
     download,
     load_application,
-    panel_context,
     show_panel,
 )
 from vault import UnreadableSecret

@@ -17,6 +17,7 @@ LAYERS = (
         *("tokens", "trail", "users"),
     },
     {"factors", "pings", "responses", "wording"},
+    {"panel"},
     {"callback_doctor", "history", "page_less", "signed", "tally"},
     {"engine"},
     {"audit"},
