@@ -270,6 +270,7 @@ def records(size: int) -> Iterator[dict[str, Any]]:
             "over_broad": is_broad,
             "granted_scopes": "api full" if is_broad else "api",
             "lapses_at": lapses_at,
+            "refresh_token_used_at": lapses_at - timedelta(days=30),
             "attention_rank": max(OF_STATE[state], Attention.LAPSES_SOON * soon),
             "organization_name": f"{name[:12]} {chance.getrandbits(32):08x}",
             "org_username": f"integration-{chance.getrandbits(32):08x}@acme.example",
