@@ -39,3 +39,12 @@ document.addEventListener("htmx:after:swap", () => {
   if (document.querySelector("[data-copy]")) copySecret(document);
 });
 if (document.querySelector("[data-copy]")) copySecret(document);
+
+// All rows of a page are selected at once; without a script each is by itself.
+const all = document.querySelector("[data-select-all]");
+if (all) all.hidden = false;
+all?.addEventListener("change", ({ target }) => {
+  for (const box of document.querySelectorAll("[name=application][form=selection]")) {
+    box.checked = target.checked;
+  }
+});
