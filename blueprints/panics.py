@@ -90,7 +90,7 @@ def confirm_lift(panic_id: int) -> View:
 def lift(panic_id: int) -> View:
     panic = _load(panic_id)
     if engine.lift_panic(panic):
-        flash("The block is lifted: refreshes are possible again.")
+        flash(f"The block of panic {panic_id} is lifted.")
     return redirect(url_for(".show", panic_id=panic_id), SEE_OTHER)
 
 

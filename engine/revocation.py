@@ -215,6 +215,8 @@ def _revoke(token: _Held) -> Revocation:
 def _in_words(said: list[Revocation], *, unreadable: bool, kept: bool) -> str:
     failed = [one for one in said if not one.gone]
     where = "The tokens are kept" if kept else "The tokens are gone from Orgdesk"
+    if failed and kept:
+        return f"{where}. {failed[0].sentence}"
     if failed:
         return f"{where}. At the org they may live on: {failed[0].sentence}"
     if unreadable:

@@ -74,3 +74,12 @@ function compareOrigins() {
 }
 document.addEventListener("htmx:after:swap", compareOrigins);
 compareOrigins();
+
+// All rows of a page are selected at once; without a script each is by itself.
+const all = document.querySelector("[data-select-all]");
+if (all) all.hidden = false;
+all?.addEventListener("change", ({ target }) => {
+  for (const box of document.querySelectorAll("[name=application][form=selection]")) {
+    box.checked = target.checked;
+  }
+});

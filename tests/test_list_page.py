@@ -116,7 +116,8 @@ def test_a_filter_of_the_summary_can_be_taken_off_in_the_form(
     box = '<input type="checkbox" name="lapsing" value="1" checked>'
     assert box in client.get("/?lapsing=1").text
     page = client.get("/").text
-    assert "checkbox" not in page
+    assert 'name="lapsing"' not in page
+    assert 'name="held"' not in page
 
 
 def test_what_wants_attention_comes_first_by_a_click_on_its_head(

@@ -28,6 +28,7 @@ LIST_ARGUMENTS = [
     *("q", "state", "lapsing", "held", "sort", "after", "before", "last"),
 ]
 TRAIL_ARGUMENTS = ["event", "actor", "subject", "from", "to", "after", "before", "last"]
+PANIC_FIELDS = ["scope", "application", "reason", "word"]
 CALLBACK_ARGUMENTS = ["state", "code", "error", "error_description", "iss"]
 ENOUGH = {200, 303, 400, 404, 405, 415, 422}
 
@@ -122,6 +123,16 @@ def test_odd_headers(client: StrictClient, headers: dict[str, str]) -> None:
     for path in ("/", "/applications/new", "/applications/1", "/callback?state=x"):
         assert client.get(path, headers=headers).status_code in ENOUGH
         assert client.post(path, headers=headers, data=b"{").status_code in ENOUGH
+
+
+@given(form=st.dictionaries(st.sampled_from(PANIC_FIELDS), WORDS), place=WORDS)
+def test_the_panic_switch(
+    client: StrictClient, form: dict[str, str], place: str
+) -> None:
+    assert client.get("/panics/new", query_string=safe(form)).status_code == 200
+    assert client.submit("/panics", **safe(form)).status_code == 422
+    query = safe({"before": place, "after": place})
+    assert client.get("/panics", query_string=query).status_code == 200
 
 
 def safe(form: dict[str, str]) -> dict[str, str]:

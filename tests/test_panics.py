@@ -136,7 +136,7 @@ def test_two_of_five_orgs_are_away_and_their_rows_say_so(
     assert "5 of 5 done, 2 failed" in page
     assert "the vendor was broken into" in page
     assert page.index("Dead 0") < page.index("Living 0")
-    assert "At the org they may live on" in str(found["Dead 1"].sentence)
+    assert "The host could not be reached." in str(found["Dead 1"].sentence)
     assert not load(app, living[0]).holds_tokens
 
 
@@ -259,6 +259,22 @@ def test_tokens_that_another_way_ended_first_are_gone(
         engine.revoke(db.session.get_one(ExternalApplication, dead[0]))
         assert engine.run_panic(panic)
     assert outcomes(rows(app, panic)) == {"Dead 0": "gone"}
+
+
+def test_what_an_org_sends_back_is_shown_without_the_tokens(app: Flask) -> None:
+    said = {"error": "x", "error_description": "<i>5Aep-of-Acme 00D-of-Acme</i>"}
+    with serving() as server:
+        server.script = [answer(said, "400 Bad Request")] * 2
+        record = with_tokens(app, "Acme", server.port)
+        client = browser_of(app)
+        panic = press(client, [record])
+        row = wait(app, panic)["Acme"]
+    assert row.progress is Progress.FAILED
+    page = client.get(f"/panics/{panic}").text
+    assert "<i>" not in page
+    for text in (str(row.sentence), page):
+        assert "5Aep-of" not in text
+        assert "00D-of" not in text
 
 
 def test_a_failure_of_ours_is_a_row_that_failed(
@@ -634,3 +650,18 @@ def test_a_process_that_is_killed_half_way_loses_nothing(ship: Fleet) -> None:
         db.session.commit()
     until(lambda: "3 of 3 done, 0 failed" in browser.page(f"/panics/{panic}"))
     assert not any(ship.record(record).holds_tokens for record in records)
+
+
+# --- the list --------------------------------------------------------------
+
+
+def test_admins_select_records_in_the_list_and_others_do_not(
+    app: Flask, client: StrictClient, dead: list[int]
+) -> None:
+    page = client.get("/").text
+    for record in dead:
+        assert f'name="application" value="{record}" form="selection"' in page
+    assert f'aria-labelledby="record-{dead[1]}"' in page
+    assert '<form class="selection" id="selection" method="get"' in page
+    operator = browser_of(app, "operator@orgdesk.example", Role.OPERATOR)
+    assert "selection" not in operator.get("/").text

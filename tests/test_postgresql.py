@@ -296,7 +296,7 @@ def test_a_panic_is_begun_once_and_lifted(app: Flask, client: StrictClient) -> N
     assert outcomes(wait(app, panic)) == {"Acme": "failed"}
     assert "1 of 1 done, 1 failed" in client.get(f"/panics/{panic}").text
     assert "blocked for all records" in client.get(f"/applications/{record}").text
-    selected = press(client, [record])
+    selected = press(client, [record], "a reason with a \x00 in it")
     assert "for 1 record<" not in client.get("/").text
     for one in (selected, panic):
         wait(app, one)

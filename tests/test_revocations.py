@@ -216,7 +216,7 @@ def test_what_may_live_on_can_be_kept_and_stays_sealed(
     here.script = [refusal, refusal]
     revoked = revoke(app, keep_failed=True)
     assert (revoked.everywhere, revoked.anything) == (False, True)
-    assert revoked.sentence.startswith("The tokens are kept. At the org they may live")
+    assert revoked.sentence.startswith("The tokens are kept. The token may still work")
     assert secrets_of(app) == {"refresh": "5Aep-r", "access": "00D-a"}
     record = load(app, 1)
     assert record.state is State.CONNECTED
