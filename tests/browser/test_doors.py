@@ -61,8 +61,8 @@ def heading(page: Page, text: str | re.Pattern[str]) -> None:
 
 
 def buttons(page: Page) -> set[str]:
-    """What can be pressed on the page, apart from its frame."""
-    pressed = page.get_by_role("main").locator("button, a.button").all()
+    """What can be pressed on the page, apart from its frame and what is closed."""
+    pressed = page.get_by_role("main").locator("button:visible, a.button:visible").all()
     return {one.get_attribute("aria-label") or one.inner_text() for one in pressed}
 
 
@@ -84,11 +84,11 @@ def guest(page: Page, strangers_page: Page) -> Guest:
     ("role", "on_the_list", "on_the_record"),
     [
         ("viewer", {"Show"}, set()),
-        ("operator", {"Show"}, {"Refresh Access Token"}),
+        ("operator", {"Show"}, {"Refresh Access Token", "Test connection"}),
         (
             "admin",
             {"Show", "New"},
-            {"Refresh Access Token", "Export", "Edit", "Delete"}
+            {"Refresh Access Token", "Test connection", "Export", "Edit", "Delete"}
             | {"Reveal Consumer Secret", "Copy Consumer Secret"},
         ),
     ],
