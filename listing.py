@@ -392,7 +392,7 @@ def _says(needle: str, matches: Select[int] | None) -> ColumnElement[bool]:
 
 
 def _id_in_passing() -> ColumnElement[int]:
-    """The id as SQLite looks at it on its way: by a bare one it would go astray."""
+    """The id, so that SQLite looks it up on its way, and does not begin with it."""
     key = ExternalApplication.id
     return key + 0 if _on_sqlite() else key.expression
 

@@ -3,6 +3,7 @@
 import re
 from datetime import timedelta
 from enum import StrEnum
+from functools import lru_cache
 
 from sqlalchemy import Enum, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -10,6 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from database import now
 from salesforce import (
     CertificateFacts,
+    Environment,
     KeyPairError,
     SalesforceDomain,
     describe_certificate,
@@ -93,6 +95,11 @@ class OAuthClient:
         return parse_domain(self.salesforce_domain)
 
     @property
+    def environment(self) -> Environment:
+        """What kind of org it is, as far as its host tells."""
+        return _environment(self.salesforce_domain)
+
+    @property
     def app(self) -> tuple[str, str]:
         """Which app it is, and where: what a grant belongs to."""
         return self.salesforce_domain, self.client_id
@@ -138,3 +145,9 @@ class OAuthClient:
         if self.secret_used is Secret.NEXT:
             self.secret_used = None
         return True
+
+
+@lru_cache(maxsize=1_024)
+def _environment(domain: str) -> Environment:
+    """Read it once: a list asks for that of each row, and it takes its time."""
+    return parse_domain(domain).environment

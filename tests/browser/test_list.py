@@ -12,7 +12,7 @@ def test_the_summary_filters_tags_find_and_back_leads_back(
     page: Page, orgdesk: Running
 ) -> None:
     address = new_record(page, orgdesk, "Tagged")
-    page.get_by_role("link", name="Edit").first.click()
+    page.get_by_role("link", name="Edit").click()
     page.get_by_label("Owner").fill("ada@acme.example")
     page.get_by_label("Tags").fill("quarterly, ETL, etl")
     page.get_by_role("button", name="Save").click()
