@@ -1,7 +1,9 @@
 """The panic switch: what it ends, what it keeps, and who may turn it."""
 
 import re
+import socket
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +31,7 @@ from tests.fleet import Fleet, fleet, until
 from tests.servers import PracticeOrg, free_port, practice_org
 from tests.test_applications import statements
 from tests.test_audit import trail
-from tests.wire import answer, serving
+from tests.wire import Request, answer, serving
 from vault import Sealed, seal
 
 NEW = "/panics/new"
@@ -414,6 +416,32 @@ def test_what_waits_is_left_alone_once_the_block_is_lifted(
     assert "hx-trigger" not in page
 
 
+def test_a_panic_that_is_lifted_half_way_stops_there(app: Flask) -> None:
+    gate = threading.Event()
+
+    def held(line: socket.socket, _: Request) -> None:
+        gate.wait(10)
+        line.sendall(answer())
+
+    with serving() as server:
+        server.script = [held] * 20
+        ids = [with_tokens(app, f"Acme {at:02}", server.port) for at in range(12)]
+        client = browser_of(app)
+        panic = press(client, ids)
+        until(lambda: len(server.requests) == 8)
+        client.submit(f"/panics/{panic}/lifting")
+        gate.set()
+        until(lambda: lease_of(app, panic) == 0)
+        assert len(server.requests) == 8
+    assert Counter(outcomes(rows(app, panic)).values()) == {"revoked": 8, "pending": 4}
+    assert told(app, Event.PANIC_LIFTED)[0].detail == '{"failed":0,"not_tried":12}'
+
+
+def lease_of(app: Flask, panic_id: int) -> float:
+    with app.app_context():
+        return db.session.get_one(Panic, panic_id).lease_ends
+
+
 def test_the_region_asks_for_itself_while_rows_wait(
     app: Flask, client: StrictClient, dead: list[int]
 ) -> None:
@@ -432,8 +460,8 @@ def test_the_region_asks_for_itself_while_rows_wait(
     with app.app_context():
         db.session.get_one(Panic, number).lease_ends = 0.0
         db.session.commit()
-    client.get(f"/panics/{number}")  # whoever looks has it go on
-    wait(app, number)
+    client.get(f"/panics/{number}", headers={"HX-Request": "true"})
+    wait(app, number)  # whoever looks has it go on
     assert "hx-trigger" not in client.get(f"/panics/{number}").text
 
 
