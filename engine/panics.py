@@ -136,9 +136,12 @@ _HOLDS = or_(
 
 
 def _same_as(panic: Panic, chosen: list[int], records: int) -> Select[int]:
-    """Look for a panic that is open and covers all of this one."""
+    """Look for a panic that is open and covers all of this one.
+
+    Its id may be the higher one: on PostgreSQL ids are given before the lock is.
+    """
     others = select(Panic.id).where(
-        Panic.id < panic.id, Panic.lifted_at.is_(None), Panic.scope == panic.scope
+        Panic.id != panic.id, Panic.lifted_at.is_(None), Panic.scope == panic.scope
     )
     if panic.scope is Scope.SELECTED:
         others = (
