@@ -19,13 +19,13 @@ View = str | Response | tuple[str, int]
 @blueprint.post("/rejection")
 @needs(Role.OPERATOR)
 def reject(application_id: int) -> View:
-    sentence = engine.reject(application_id)
+    sentence = engine.reject(application_id, _mark())
     return show_panel(load_application(application_id), done=sentence)
 
 
 @blueprint.post("/acceptance")
 def take(application_id: int) -> View:
-    sentence = engine.take(application_id)
+    sentence = engine.take(application_id, _mark())
     return show_panel(load_application(application_id), done=sentence)
 
 
@@ -39,7 +39,9 @@ def save(application_id: int) -> View:
     form = SaveAsForm(data={"application_name": name})
     if form.validate_on_submit():
         try:
-            another = engine.save_as(application_id, str(form.application_name.data))
+            another = engine.save_as(
+                application_id, _mark(), str(form.application_name.data)
+            )
         except engine.NameTaken:
             form.refuse_name()
         else:
@@ -51,6 +53,11 @@ def save(application_id: int) -> View:
         "holds/save.html", application=application, held=held, form=form
     )
     return page, UNPROCESSABLE if form.is_submitted() else 200
+
+
+def _mark() -> str:
+    """Return which token it was that was looked at."""
+    return request.form.get("held", "")
 
 
 @blueprint.errorhandler(engine.NotDecided)

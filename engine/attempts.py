@@ -7,6 +7,7 @@ from engine.flights import Flight
 from engine.identities import find_identity, who_is
 from engine.landings import land
 from engine.lanes import Asked, Request, ask
+from engine.panics import see_to
 from engine.results import Result
 from engine.revocation import revoke_loose
 from models import ExternalApplication, Lane
@@ -31,6 +32,8 @@ def carry_out(
     if flight.lane is Lane.BROWSER:
         asked = asked._replace(identity=who_is(asked))
     landed = land(flight, asked)
+    if landed.panic_id is not None:
+        see_to(landed.panic_id)
     for grant in landed.loose:
         revoke_loose(flight.application_id, grant)
     if landed.result.stored and asked.client:

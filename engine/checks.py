@@ -111,7 +111,7 @@ def _ask_host(application: ExternalApplication, _: Sequence[Check]) -> Check:
 
 
 def _try_token(application: ExternalApplication, _: Sequence[Check]) -> Check:
-    token = application.opened("access_token")
+    token = _token(application)
     if token is None:
         return _no_token(application, Step.TOKEN)
     application_id, client = application.id, _client(application)
@@ -124,7 +124,7 @@ def _try_token(application: ExternalApplication, _: Sequence[Check]) -> Check:
 
 
 def _ask_limits(application: ExternalApplication, done: Sequence[Check]) -> Check:
-    token, instance_url = application.opened("access_token"), application.instance_url
+    token, instance_url = _token(application), application.instance_url
     if token is None:
         return _no_token(application, Step.API)
     if instance_url is None:
@@ -171,14 +171,20 @@ def _client(application: ExternalApplication) -> Client:
     )
 
 
+def _token(application: ExternalApplication) -> str | None:
+    """Return the access token, unless it would be sent to another host than its own."""
+    is_from_here = application.access_token_is_from_here
+    return application.opened("access_token") if is_from_here else None
+
+
 def _no_token(application: ExternalApplication, step: Step) -> Check:
+    sentence = "No key of this server opens the stored access token."
+    if application.access_token is None:
+        sentence = "No access token is stored."
+    elif not application.access_token_is_from_here:
+        sentence = "The stored access token is of another Salesforce Domain."
     return Check(
-        step,
-        ok=False,
-        sentence="No access token is stored."
-        if application.access_token is None
-        else "No key of this server opens the stored access token.",
-        action="Press Refresh Access Token.",
+        step, ok=False, sentence=sentence, action="Press Refresh Access Token."
     )
 
 

@@ -32,7 +32,10 @@ class Former(NamedTuple):
 
     @classmethod
     def of(cls, application: ExternalApplication) -> "Former":
-        return cls(application.opened("access_token"), application.issued_at)
+        token = application.opened("access_token")
+        if not application.access_token_is_from_here:  # it would be sent elsewhere
+            token = None
+        return cls(token, application.issued_at)
 
     @property
     def age(self) -> timedelta | None:

@@ -45,16 +45,17 @@ def approval_of(application: ExternalApplication) -> Approval | None:
 
 
 def release(application: ExternalApplication, held: HeldToken) -> list[LooseGrant]:
-    """Hold a token no more; return its grant, where it has one of its own.
+    """Hold a token no more; return the grant that nobody stores by that.
 
-    The tokens of other lanes are of the grant that the record holds.
+    Where a refresh brought it, that is the heir of the stored refresh token.
     """
+    heir, stored = opened(held.refresh_token), application.opened("refresh_token")
     application.hold_no_more()
     db.session.delete(held)
     db.session.flush()
-    if not held.is_grant_of_its_own:
-        return []
-    token = opened(held.refresh_token) or opened(held.access_token)
+    token = heir if heir != stored else None
+    if held.is_grant_of_its_own:
+        token = heir or opened(held.access_token)
     if token is None:
         return []
     return [LooseGrant(token, held.salesforce_domain, held.client_id, held.approval_id)]

@@ -1,5 +1,7 @@
 """Held tokens: what becomes of one that somebody has decided about."""
 
+from contextlib import suppress
+
 from sqlalchemy.exc import IntegrityError
 
 import audit
@@ -19,6 +21,7 @@ from salesforce import Client, SalesforceError
 from vault import UnreadableSecret
 
 NOT_WANTED = "A held token was not wanted."
+ANOTHER_HELD = "Another token is held by now. Look at it, then decide."
 NOTHING_HELD = "No token is held any more: somebody else decided, or a day is over."
 MOVED = (
     "The record names another Salesforce Domain or Client ID since the token came."
@@ -36,9 +39,12 @@ class NameTaken(Exception):
     """Another record has the name already."""
 
 
-def reject(application_id: int) -> str:
-    """Keep what the record has; revoke and drop what is held. Raises `NotDecided`."""
-    application, held = _load(application_id)
+def reject(application_id: int, mark: str) -> str:
+    """Keep what the record has; revoke and drop what is held. Raises `NotDecided`.
+
+    `mark`, here and below, is of the token that was seen: no other is decided about.
+    """
+    application, held = _load(application_id, mark)
     loose = release(application, held)
     audit.record(Event.HELD_TOKEN_REJECTED, application, reason=held.reason)
     db.session.commit()
@@ -53,18 +59,21 @@ def drop_if_over(application: ExternalApplication) -> None:
     """Drop a token that was held for too long, as if somebody had rejected it."""
     held = HeldToken.of(application.id)
     if held is not None and held.is_over:
-        reject(application.id)
+        with suppress(NotDecided):  # somebody was faster
+            reject(application.id, held.mark)
 
 
-def take(application_id: int) -> str:
+def take(application_id: int, mark: str) -> str:
     """Make what is held the record's, in place of what it has.
 
     Raises `NotDecided`.
     """
-    application, held = _load(application_id)
+    application, held = _load(application_id, mark)
     client = _client_for(application, held)
     former = stored_grant(application) if held.is_grant_of_its_own else None
     _store(application, held, client)
+    if application.holds_anothers:
+        application.forget_refresh_token()
     release(application, held)
     audit.record(
         Event.HELD_TOKEN_TAKEN,
@@ -79,12 +88,12 @@ def take(application_id: int) -> str:
     return "The held token is the record's now."
 
 
-def save_as(application_id: int, name: str) -> ExternalApplication:
+def save_as(application_id: int, mark: str, name: str) -> ExternalApplication:
     """Make another record of what is held; the first one stays as it is.
 
     Raises `NotDecided` and `NameTaken`.
     """
-    application, held = _load(application_id)
+    application, held = _load(application_id, mark)
     client = _client_for(application, held)
     if not held.is_grant_of_its_own:
         raise NotDecided("Only a token that came by a login makes another record.")
@@ -100,6 +109,9 @@ def save_as(application_id: int, name: str) -> ExternalApplication:
         db.session.rollback()
         raise NameTaken from None
     _store(another, held, client)
+    if block_on(application.id):  # it began since that was asked
+        db.session.rollback()
+        raise NotDecided(BLOCKED)
     release(application, held)
     if approval := db.session.get(Approval, held.approval_id or 0):
         approval.application_id, approval.application_name = another.id, name
@@ -114,7 +126,7 @@ def save_as(application_id: int, name: str) -> ExternalApplication:
     return another
 
 
-def _load(application_id: int) -> tuple[ExternalApplication, HeldToken]:
+def _load(application_id: int, mark: str) -> tuple[ExternalApplication, HeldToken]:
     """Lock the record, so that a token is decided about once."""
     application = ExternalApplication.locked(application_id)
     if application is None:
@@ -123,6 +135,9 @@ def _load(application_id: int) -> tuple[ExternalApplication, HeldToken]:
     if held is None:
         db.session.rollback()
         raise NotDecided(NOTHING_HELD)
+    if held.mark != mark:
+        db.session.rollback()
+        raise NotDecided(ANOTHER_HELD)
     return application, held
 
 

@@ -23,9 +23,10 @@ from models import (
     HeldToken,
     HoldReason,
     Lane,
+    Named,
     Outcome,
+    Panic,
     block_on,
-    ids_of,
     why_held,
 )
 from salesforce import TIMEOUT, SalesforceError, State, TokenAnswer
@@ -39,12 +40,13 @@ GATEWAYS = (502, 504)
 
 RECORD_DELETED, BLOCKED = "<record deleted>", "<refreshes blocked>"
 TOO_LATE = "This attempt took longer than its lease: somebody else has been at it."
-CAME_IN_A_PANIC = "The token came while refreshes were blocked, and was revoked."
+CAME_IN_A_PANIC = "The token came while refreshes were blocked: it is being revoked."
 WHY_HELD = {
     HoldReason.SIGNATURE_FAILED: "The signature of the answer is wrong: its token is"
     " held, and nothing was changed.",
     HoldReason.ANOTHER_ORGANIZATION: "The token is of another organization than this"
     " record's: it is held, and nothing was changed.",
+    HoldReason.BLOCKED: CAME_IN_A_PANIC,
     HoldReason.ANOTHER_USER: "The token is of another user than this record's: it is"
     " held, and nothing was changed.",
 }
@@ -57,6 +59,8 @@ class Landed(NamedTuple):
 
     result: Result
     loose: tuple[LooseGrant, ...] = ()
+    panic_id: int | None = None
+    """Of the panic that has to revoke what came."""
 
 
 class _Taken(NamedTuple):
@@ -66,6 +70,7 @@ class _Taken(NamedTuple):
     loose: tuple[LooseGrant, ...] = ()
     code: str | None = None
     sentence: str | None = None
+    panic_id: int | None = None
 
 
 def land(flight: Flight, asked: Asked) -> Landed:
@@ -116,7 +121,7 @@ def _land(flight: Flight, asked: Asked) -> Landed:
     _write_trail(flight, application, attempt)
     result = result_of(attempt)
     db.session.commit()
-    return Landed(result, taken.loose)
+    return Landed(result, taken.loose, taken.panic_id)
 
 
 def _brings_a_token(asked: Asked) -> bool:
@@ -132,9 +137,8 @@ def _take(
     A login brings a grant of its own, which is stored all the same.
     """
     result, is_login = asked.result, flight.lane is Lane.BROWSER
-    if _brings_a_token(asked) and block_on(application.id):
-        loose = _orphan(asked, any_token=True)
-        return _Taken(Outcome.SUPERSEDED, loose, BLOCKED, CAME_IN_A_PANIC)
+    if _brings_a_token(asked) and (panic := block_on(application.id)):
+        return _keep_to_revoke(flight, asked, application, panic)
     if not (untouched or is_login):
         return _Taken(Outcome.SUPERSEDED, _orphan(asked))
     if isinstance(result, SalesforceError):
@@ -147,6 +151,28 @@ def _take(
     ):
         return _hold(flight, asked, result, application, held, why)
     return _store(flight, asked, result, application, held)
+
+
+def _keep_to_revoke(
+    flight: Flight, asked: Asked, application: ExternalApplication, panic: Panic
+) -> _Taken:
+    """Keep what came too late for the panic to have revoked it, and have it do so.
+
+    A login has a grant of its own, which is held beside the record's.
+    """
+    result = asked.result
+    assert asked.client is not None
+    panic.has_more(
+        application.id, application.application_name, application.salesforce_domain
+    )
+    if flight.lane is Lane.BROWSER and isinstance(result, TokenAnswer):
+        held = HeldToken.of(application.id)
+        taken = _hold(flight, asked, result, application, held, HoldReason.BLOCKED)
+        return taken._replace(code=BLOCKED, panic_id=panic.id)
+    token = result if isinstance(result, TokenAnswer) else result.refresh_token
+    assert token is not None
+    application.keep_to_revoke(token, asked.client)
+    return _Taken(Outcome.SUPERSEDED, (), BLOCKED, CAME_IN_A_PANIC, panic.id)
 
 
 def _keep_failure(
@@ -230,7 +256,7 @@ def _give_approval(
     asked: Asked, answer: TokenAnswer, application: ExternalApplication
 ) -> Approval | None:
     """Count the approval that a login used up, where it is known whose."""
-    ids = ids_of(answer, asked.identity)
+    ids = Named.by(answer, asked.identity).both
     if ids is None or asked.client is None:
         return None
     username = asked.identity.username if asked.identity else None
@@ -243,11 +269,9 @@ def _give_approval(
     )
 
 
-def _orphan(asked: Asked, *, any_token: bool = False) -> tuple[LooseGrant, ...]:
-    """Return what came for a grant that is stored no more, or must not be."""
+def _orphan(asked: Asked) -> tuple[LooseGrant, ...]:
+    """Return what came for a grant that is stored no more."""
     token = asked.result.refresh_token
-    if token is None and any_token and isinstance(asked.result, TokenAnswer):
-        token = asked.result.access_token
     if token is None or asked.client is None:
         return ()
     return (LooseGrant(token, *asked.client.app),)

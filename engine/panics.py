@@ -153,7 +153,7 @@ def _same_as(panic: Panic, chosen: list[int], records: int) -> Select[int]:
     return others.order_by(Panic.id).limit(1)
 
 
-def see_to(panic_id: int, lease_ends: float) -> None:
+def see_to(panic_id: int, lease_ends: float = 0.0) -> None:
     """Have this process work at the rows, in the background, unless one does.
 
     For an open panic with rows that are pending, whose lease ends so.

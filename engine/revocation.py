@@ -69,7 +69,7 @@ def revoke(
     application_id, said = application.id, list[Revocation]()
     anything = unreadable = False
     for _ in range(MOST_ROUNDS):
-        grants, seen = _grants_of(application), application.fingerprints
+        grants, seen = _grants_of(application), _seen(application)
         db.session.commit()
         anything = anything or bool(grants)
         answers, unreadable = _revoke_all(grants)
@@ -78,7 +78,7 @@ def revoke(
         if found is None:
             raise RecordGone
         application = found
-        if application.fingerprints == seen:
+        if _seen(application) == seen:
             break
     failed = [one for one in said if not one.gone]
     everywhere = not failed and not unreadable
@@ -146,21 +146,26 @@ def _forget(application: ExternalApplication, *, ended: bool) -> None:
     application.forget_tokens()
 
 
+def _seen(application: ExternalApplication) -> tuple[object, ...]:
+    """Tell the tokens of a record, stored and held, from those of a moment later."""
+    held = HeldToken.of(application.id)
+    return *application.fingerprints, held and held.mark
+
+
 def _grants_of(application: ExternalApplication) -> list[_Grant]:
     """Return what has to be revoked, each thing at the host that it came from.
 
-    An access token came from where the refresh token did, also where the record
-    was moved since, unless a flow without a page brought it, or another user's
-    login: then it is of a grant of its own.
+    A flow without a page, or another user's login, brought an access token that is
+    of a grant of its own.
     """
     refresh, access = application.refresh_token, application.access_token
     own = application.salesforce_domain
     domain = application.refresh_token_domain or own
     grants = [[*_held(refresh, domain, ends_others=True)]]
     if application.lane is Lane.PAGE_LESS or application.holds_anothers:
-        grants.append([*_held(access, own)])
+        grants.append([*_held(access, application.access_token_domain or own)])
     else:
-        grants[0] += _held(access, domain)
+        grants[0] += _held(access, application.access_token_domain or domain)
     if held := HeldToken.of(application.id):
         domain = held.salesforce_domain
         refresh = held.refresh_token

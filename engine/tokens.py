@@ -47,10 +47,10 @@ def get_token(
     Raises `RecordGone`.
     """
     lane = choose(application).lane
-    if block := block_on(application.id):
-        return Result(lane, application.state, blocked_sentence(block))
     if application.held_at:
         drop_if_over(application)
+    if block := block_on(application.id):
+        return Result(lane, application.state, blocked_sentence(block))
     if browser is None and lane is not Lane.BROWSER and application.backs_off:
         return _backing_off(application, lane)
     result = None if log_in else _fly(application.id, insist=insist)

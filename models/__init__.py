@@ -43,7 +43,7 @@ from models.clients import (
 from models.details import LONGEST_NOTES
 from models.grants import LONGEST_RESPONSE, OVER_BROAD, SESSION_TIMEOUTS, ExpirySource
 from models.holds import HeldToken, HoldReason, why_held
-from models.identities import ids_of
+from models.identities import Named
 from models.life_lines import DEFAULT_IDLE_LIMIT, LONGEST_IDLE_LIMIT
 from models.names import name_key
 from models.panics import (
@@ -96,6 +96,7 @@ __all__ = [
     "HoldReason",
     "Invitation",
     "Lane",
+    "Named",
     "Outcome",
     "Panic",
     "PanicRevocation",
@@ -118,7 +119,6 @@ __all__ = [
     "find_site",
     "finished_since",
     "gate",
-    "ids_of",
     "is_held",
     "is_worked_at",
     "keep_work",

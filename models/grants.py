@@ -15,7 +15,7 @@ from database import Moment, now
 from models.attention import OF_STATE, Attention
 from models.clients import LONGEST_TEXT, Flow, Lane, OAuthClient, words
 from models.holds import HeldToken
-from models.identities import Identified, ids_of
+from models.identities import Identified, Named
 from models.life_lines import LifeLine
 from models.sites import site_for
 from salesforce import (
@@ -84,6 +84,8 @@ class Grant(Identified, LifeLine, OAuthClient):
     attention_rank: Mapped[int] = mapped_column(SmallInteger, default=Attention.NEW)
     """An `Attention`, as a number to sort by."""
     access_token: Mapped[Sealed | None] = mapped_column(Encrypted)
+    access_token_domain: Mapped[str | None] = mapped_column(String(LONGEST_TEXT))
+    """The host that gave it: it is sent to no other."""
     refresh_token: Mapped[Sealed | None] = mapped_column(Encrypted)
     rotation: Mapped[bool | None]
     """Whether the org replaces the refresh token at each use; None: not seen yet."""
@@ -175,6 +177,11 @@ class Grant(Identified, LifeLine, OAuthClient):
         return self.app == (self.refresh_token_domain, self.refresh_token_client_id)
 
     @property
+    def access_token_is_from_here(self) -> bool:
+        """Whether the access token came from this very host."""
+        return self.access_token_domain in (None, self.salesforce_domain)
+
+    @property
     def fingerprints(self) -> tuple[str | None, str | None]:
         """Of access and refresh token: what tells one grant from the next."""
         access, refresh = self.access_token, self.refresh_token
@@ -254,6 +261,7 @@ class Grant(Identified, LifeLine, OAuthClient):
             return False
         is_another = self.opened("access_token") != answer.access_token
         self.access_token = seal(answer.access_token)
+        self.access_token_domain, _ = client.app
         self._keep_names(answer, identity)
         unlisted = self._keep_addresses(answer)
         self.note_use()
@@ -289,6 +297,22 @@ class Grant(Identified, LifeLine, OAuthClient):
     def hold_no_more(self) -> None:
         """Note that somebody decided, or that it is too late to."""
         self.held_at = None
+
+    def keep_to_revoke(self, token: TokenAnswer | str, client: Client) -> None:
+        """Keep what came while refreshes were blocked, until it is revoked.
+
+        It is an answer's, or the refresh token that came with one of no use.
+        """
+        heir = token.refresh_token if isinstance(token, TokenAnswer) else token
+        if heir is not None:
+            self._keep_refresh_token(heir, client, Lane.SILENT)
+        elif isinstance(token, TokenAnswer):
+            self.access_token = seal(token.access_token)
+            self.access_token_domain, _ = client.app
+
+    def forget_refresh_token(self) -> None:
+        """Keep only the access token: what brings the next one is another's."""
+        self.refresh_token = self.refresh_token_problem = self.doubt_settles_at = None
 
     def expire(self, at: datetime, source: ExpirySource) -> None:
         """Note when the access token ends."""
@@ -350,6 +374,7 @@ class Grant(Identified, LifeLine, OAuthClient):
     def forget_tokens(self) -> None:
         """Keep nothing of what the org granted; the app is as it was."""
         self.access_token = self.refresh_token = self.oauth_code = None
+        self.access_token_domain = None
         self.refresh_token_problem = self.doubt_settles_at = None
         self.issued_at = self.expires_at = self.expiry_source = None
         self.granted_scopes = self.lane = self.lane_reason = None
@@ -395,25 +420,22 @@ class Grant(Identified, LifeLine, OAuthClient):
             self.identity_url = _listed(answer.identity_url)
             if not self.identity_url:
                 unlisted["Id"] = answer.identity_url
-                self.organization_id = self.user_id = None
-            elif answer.organization_and_user:
-                self.organization_id, self.user_id = answer.organization_and_user
         return _not_kept(unlisted) if unlisted else None
 
     def _keep_names(self, answer: TokenAnswer, identity: Identity | None) -> None:
         """Keep whose the token is; what was known of somebody else goes."""
         self.signature = answer.signature
-        found = ids_of(answer, identity)
-        if found is None:
-            return
-        same = self.is_organization(found[0]) and self.is_user(found[1])
+        found = Named.by(answer, identity)
+        same = all(map(self.is_organization, found.organizations)) and all(
+            map(self.is_user, found.users)
+        )
         if identity is not None:
             self.name_identity(identity)
-            if answer.identity_url is None:
-                self.organization_id, self.user_id = found
         elif not same:
             self.name_identity(None)
             self.identity_read_at = None
+        self.organization_id = found.organization or self.organization_id
+        self.user_id = found.user or self.user_id
 
     def _expect_expiry(self, expires_in: timedelta | None, *, is_another: bool) -> None:
         lifetime, source = self.assumed_lifetime

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from database import Model, Moment, db, now
 from models.clients import LONGEST_TEXT, Lane, Secret, words
-from models.identities import Identified, ids_of
+from models.identities import Identified, Named
 from salesforce import Identity, Signature, TokenAnswer
 from vault import Encrypted, Sealed, seal
 
@@ -24,6 +24,8 @@ class HoldReason(StrEnum):
     SIGNATURE_FAILED = "signature_failed"
     ANOTHER_ORGANIZATION = "another_organization"
     ANOTHER_USER = "another_user"
+    BLOCKED = "blocked"
+    """It came by a login while refreshes were blocked: it is to be revoked."""
 
 
 class HeldToken(Identified, Model):
@@ -58,10 +60,22 @@ class HeldToken(Identified, Model):
         Moment, default=lambda: now() + HeldToken.LIFETIME, index=True
     )
 
+    # No id is used again: a page must not decide about another token.
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
     @classmethod
     def of(cls, application_id: int) -> "HeldToken | None":
         """Return the one that is held for a record, its time over or not."""
-        return db.session.scalar(select(cls).filter_by(application_id=application_id))
+        return db.session.scalar(
+            select(cls)
+            .filter_by(application_id=application_id)
+            .execution_options(populate_existing=True)
+        )
+
+    @property
+    def mark(self) -> str:
+        """What tells it from another one that is held later."""
+        return self.held_at.isoformat()
 
     @property
     def is_over(self) -> bool:
@@ -84,7 +98,8 @@ class HeldToken(Identified, Model):
         if answer.refresh_token:
             self.refresh_token = seal(answer.refresh_token)
         self.instance_url, self.identity_url = answer.instance_url, answer.identity_url
-        self.organization_id, self.user_id = ids_of(answer, identity) or (None, None)
+        named = Named.by(answer, identity)
+        self.organization_id, self.user_id = named.organization, named.user
         self.name_identity(identity)
         self.signature, self.scope = answer.signature, answer.scope
         self.issued_at, self.response = answer.issued_at, answer.response
@@ -115,18 +130,21 @@ def why_held(
 ) -> HoldReason | None:
     """Say why a token must not simply be stored; None where it may.
 
-    `known` is whose the record's tokens were until now. A flow without a page
+    `known` is whose the record's tokens were until now. What the answer and the
+    org's own word name has to agree, with it and with itself. A flow without a page
     may come to act as another user: that is set in the org, and is no mistake
     of somebody who logs in.
     """
     if answer.signature is Signature.FAILED:
         return HoldReason.SIGNATURE_FAILED
-    found = ids_of(answer, identity)
-    if found is None:
-        return None
-    organization_id, user_id = found
-    if known.is_organization(organization_id) is False:
+    named = Named.by(answer, identity)
+    organizations, users = named.organizations, named.users
+    if named.differ(organizations) or any(
+        known.is_organization(one) is False for one in organizations
+    ):
         return HoldReason.ANOTHER_ORGANIZATION
-    if known.is_user(user_id) is False and lane is not Lane.PAGE_LESS:
+    if named.differ(users):
+        return HoldReason.ANOTHER_USER
+    if lane is not Lane.PAGE_LESS and any(known.is_user(one) is False for one in users):
         return HoldReason.ANOTHER_USER
     return None

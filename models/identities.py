@@ -1,6 +1,7 @@
 """Whose access a token is: the organization and the user, as the org named them."""
 
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
@@ -70,8 +71,38 @@ class Identified:
         return None if self.user_id is None else same_id(self.user_id, user_id)
 
 
-def ids_of(answer: TokenAnswer, identity: Identity | None) -> tuple[str, str] | None:
-    """Return organization and user of a token: what the org says of it, or wrote."""
-    if identity and identity.organization_id and identity.user_id:
-        return identity.organization_id, identity.user_id
-    return answer.organization_and_user
+class Named(NamedTuple):
+    """Every id that was given for one token: in its answer, and by the org later."""
+
+    organizations: list[str]
+    users: list[str]
+
+    @classmethod
+    def by(cls, answer: TokenAnswer, identity: Identity | None) -> "Named":
+        ids = answer.organization_and_user or (None, None)
+        told = (identity.organization_id, identity.user_id) if identity else ()
+        pairs = [told, ids] if told else [ids]
+        return cls(
+            [pair[0] for pair in pairs if pair[0]],
+            [pair[1] for pair in pairs if pair[1]],
+        )
+
+    @property
+    def organization(self) -> str | None:
+        """The org's own word, else what the answer has."""
+        return self.organizations[0] if self.organizations else None
+
+    @property
+    def user(self) -> str | None:
+        return self.users[0] if self.users else None
+
+    @property
+    def both(self) -> tuple[str, str] | None:
+        """Organization and user, where both are told."""
+        ids = self.organization, self.user
+        return ids if ids[0] and ids[1] else None  # type: ignore[return-value]
+
+    @staticmethod
+    def differ(ids: list[str]) -> bool:
+        """Whether what is told contradicts itself."""
+        return any(not same_id(ids[0], one) for one in ids[1:])

@@ -87,6 +87,28 @@ class Panic(Model):
         )
         return lifted.first() is not None
 
+    def has_more(
+        self, application_id: int, application_name: str, salesforce_domain: str
+    ) -> None:
+        """Note that a record it covers has come to hold a token after all."""
+        row = PanicRevocation
+        there = db.session.execute(
+            update(row)
+            .where(row.panic_id == self.id, row.application_id == application_id)
+            .values(progress=Progress.PENDING)
+            .execution_options(synchronize_session=False)
+        )
+        if there.rowcount:  # type: ignore[attr-defined]
+            return
+        db.session.add(
+            row(
+                panic_id=self.id,
+                application_id=application_id,
+                application_name=application_name,
+                salesforce_domain=salesforce_domain,
+            )
+        )
+
 
 class PanicRevocation(Model):
     """The tokens of one record, and what its org said when they were revoked."""

@@ -125,6 +125,8 @@ class Switches:
     wrong_org: bool = False
     """Whatever is asked names another organization."""
     wrong_user: bool = False
+    id_host: str = ""
+    """Where identity URLs are, as at https://login.salesforce.com; "" for here."""
     """Whatever is asked names another user."""
     signature: Signing = Signing.NORMAL
     organization_name: str = "Practice Org"

@@ -183,7 +183,8 @@ def named(user: User) -> User:
 
 
 def identity_url(user: User) -> str:
-    return f"{request.host_url}id/{organization_id(user)}/{named(user).user_id}"
+    host = switches().id_host or request.host_url.rstrip("/")
+    return f"{host}/id/{organization_id(user)}/{named(user).user_id}"
 
 
 def refusal(error: str, description: str, status: int = 400) -> Response:

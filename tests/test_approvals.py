@@ -14,7 +14,7 @@ from tests.conftest import CLICK, StrictClient, add_application, come_back, conn
 from tests.servers import PracticeOrg
 from tests.test_attempts import words
 from tests.test_authorizations import change
-from tests.test_holds import log_in_as
+from tests.test_holds import ACCEPTANCE, REJECTION, decide, log_in_as
 
 PAGE = "/applications/1"
 WHOSE = {
@@ -184,8 +184,8 @@ def test_an_approval_of_a_token_that_is_held_counts_and_goes_with_it(
 ) -> None:
     log_in_as(client, org)
     assert endings(app) == [None, None]
-    client.submit(f"{PAGE}/held-token/rejection")
+    decide(client, REJECTION)
     assert endings(app) == [None, Ending.REVOKED]
     log_in_as(client, org)
-    client.submit(f"{PAGE}/held-token/acceptance")
+    decide(client, ACCEPTANCE)
     assert endings(app) == [Ending.REVOKED, Ending.REVOKED, None]

@@ -545,22 +545,6 @@ def test_a_record_that_is_moved_back_has_its_refresh_token_again(
     assert client.submit(CLICK, htmx=True).status_code == 200
 
 
-def test_a_login_as_another_user_takes_the_first_ones_token_out_of_use(
-    app: Flask, client: StrictClient, org: PracticeOrg
-) -> None:
-    connect(client, org)
-    change(
-        app, refresh_token_problem="for the time of the login", requested_scopes="api"
-    )
-    url = begin(client)
-    change(app, refresh_token_problem=None)  # as another tab's login would
-    come_back(client, org.log_in(url, username="integration@practice.example"))
-    client.submit("/applications/1/held-token/acceptance")
-    asked = len(org.token_requests)
-    begin(client)
-    assert len(org.token_requests) == asked
-
-
 def test_moving_a_record_there_and_back_revives_no_dead_grant(
     app: Flask, client: StrictClient, org: PracticeOrg
 ) -> None:
@@ -620,22 +604,6 @@ def test_a_doubtful_refresh_token_stays_doubtful_after_a_failed_login(
     client.submit(CLICK, htmx=True)
     state = parse_qs(urlsplit(begin(client)).query)["state"][0]
     client.get(f"/callback?state={state}&{ending}")
-    asked = len(org.token_requests)
-    begin(client)
-    assert len(org.token_requests) == asked
-
-
-def test_a_login_as_another_user_does_not_bring_back_the_first_ones_token(
-    app: Flask, client: StrictClient, org: PracticeOrg
-) -> None:
-    connect(client, org)
-    change(app, refresh_token_problem="The org ended the grant.")
-    org.revoke_all()
-    edit(app, client, requested_scopes="api")  # then no refresh token comes
-    url = org.log_in(begin(client), username="integration@practice.example")
-    come_back(client, url)
-    client.submit("/applications/1/held-token/acceptance")
-    assert load(app, 1).user_id == "005000000000002AAA"
     asked = len(org.token_requests)
     begin(client)
     assert len(org.token_requests) == asked

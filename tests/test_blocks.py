@@ -2,6 +2,7 @@
 
 import pytest
 from flask import Flask
+from sqlalchemy import select
 
 import engine
 from database import db, now
@@ -13,11 +14,11 @@ from models import (
     Progress,
     Scope,
 )
-from salesforce import State
-from tests.conftest import CLICK, StrictClient, begin, come_back, connect, load
+from tests.conftest import CLICK, StrictClient, begin, come_back, connect
+from tests.fleet import until
 from tests.servers import PracticeOrg
 from tests.test_authorizations import change, meanwhile, secrets_of
-from tests.test_holds import held, log_in_as
+from tests.test_holds import ACCEPTANCE, decide, held, log_in_as
 
 PAGE = "/applications/1"
 
@@ -101,26 +102,47 @@ def test_a_command_is_told_why(app: Flask, connected: int) -> None:
     assert "ada@orgdesk.example" in result.reason
 
 
-def test_a_token_that_comes_too_late_is_revoked_and_not_stored(
-    app: Flask, client: StrictClient, org: PracticeOrg, connected: int
+@pytest.mark.parametrize("flow", [Flow.WEB_SERVER, Flow.CLIENT_CREDENTIALS])
+def test_a_token_that_comes_too_late_is_revoked(
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: int, flow: Flow
 ) -> None:
-    before = secrets_of(app)
+    change(app, flow=flow)
     with meanwhile(org, lambda: client.submit(CLICK, htmx=True)):
         block(app)
-    assert secrets_of(app) == before
+    until(lambda: secrets_of(app).keys() == {"code"} or not secrets_of(app))
     assert org.requests_of("/revoke")[-1]["status"] == 200
     assert "came while refreshes were blocked" in client.get(PAGE).text
 
 
-def test_a_page_less_token_that_comes_too_late_is_revoked_too(
-    app: Flask, client: StrictClient, org: PracticeOrg
+def test_a_token_that_comes_too_late_is_kept_until_its_org_has_ended_it(
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: int
 ) -> None:
-    change(app, flow=Flow.CLIENT_CREDENTIALS)
     with meanwhile(org, lambda: client.submit(CLICK, htmx=True)):
         block(app)
-    assert secrets_of(app) == {}
-    assert load(app, 1).state is State.NEVER_AUTHORIZED
-    assert org.requests_of("/revoke")[-1]["status"] == 200
+        org.switch(fault="slow", seconds=1, revocation="outage")
+    until(lambda: progress(app) == [Progress.FAILED])
+    assert secrets_of(app)["refresh"]
+    org.switch()
+    client.submit("/panics/1/retry")
+    until(lambda: progress(app) == [Progress.REVOKED])
+    assert "refresh" not in secrets_of(app)
+
+
+def test_a_login_that_comes_too_late_is_revoked_beside_the_rest(
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: int
+) -> None:
+    url = client.submit(CLICK, log_in="1").location
+    back = org.log_in(url, username="integration@practice.example")
+    with meanwhile(org, lambda: come_back(client, back)):
+        block(app)
+    until(lambda: progress(app) == [Progress.REVOKED])
+    assert held(app) is None
+    assert set(org.state()["live_approvals"].values()) == {0}
+
+
+def progress(app: Flask) -> list[Progress]:
+    with app.app_context():
+        return list(db.session.scalars(select(PanicRevocation.progress)))
 
 
 def test_a_token_that_is_held_is_not_taken_meanwhile(
@@ -130,7 +152,7 @@ def test_a_token_that_is_held_is_not_taken_meanwhile(
     log_in_as(client, org)
     before = secrets_of(app)
     block(app)
-    client.submit(f"{PAGE}/held-token/acceptance")
-    assert "no token is taken over now" in client.get(PAGE).text
+    answer = decide(client, ACCEPTANCE)
+    assert "no token is taken over now" in answer.text
     assert secrets_of(app) == before
     assert held(app)

@@ -474,3 +474,15 @@ def test_a_word_is_for_one_browser_one_record_and_some_minutes(
     monkeypatch.setattr("blueprints.checks.LIVES", -1)
     assert client.submit(NEXT, htmx=True, done=done).status_code == 400
     assert server.requests == []
+
+
+def test_a_token_is_not_sent_to_another_host_than_the_one_that_gave_it(
+    app: Flask, client: StrictClient, org_url: str, server: Server
+) -> None:
+    """An admin has moved the record since, and no login was made there."""
+    change(app, access_token_domain="acme.my.salesforce.com")
+    server.script = [last(VERSIONS)]
+    page = press(client).text
+    assert found(page)[2:] == [("Access token", "failed"), ("API", "not asked")]
+    assert "of another Salesforce Domain" in said(page)
+    assert TOKEN not in str(server.requests)

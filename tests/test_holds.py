@@ -1,11 +1,13 @@
 """Held tokens: of another org or user, or with a wrong signature; and what then."""
 
 import html
+import re
 from datetime import timedelta
 
 import pytest
 from flask import Flask
 from sqlalchemy import select, update
+from werkzeug.test import TestResponse
 
 from database import db, now
 from models import (
@@ -15,11 +17,14 @@ from models import (
     ExternalApplication,
     Flow,
     HeldToken,
+    HoldReason,
+    Lane,
     Outcome,
     Role,
+    why_held,
 )
 from practice_org import CONSUMER_SECRET
-from salesforce import Signature, State
+from salesforce import Identity, Signature, State, TokenAnswer
 from tests.conftest import (
     CLICK,
     StrictClient,
@@ -31,7 +36,7 @@ from tests.conftest import (
 )
 from tests.servers import PracticeOrg
 from tests.test_attempts import words
-from tests.test_authorizations import change, secrets_of
+from tests.test_authorizations import change, edit, secrets_of
 from tests.test_revocations import is_alive
 
 PAGE = "/applications/1"
@@ -69,6 +74,17 @@ def log_in_as(client: StrictClient, org: PracticeOrg, username: str = OTHER) -> 
 def another_user(client: StrictClient, org: PracticeOrg, connected: int) -> None:
     """Somebody else has logged in for a record that has its token."""
     log_in_as(client, org)
+
+
+def mark(client: StrictClient) -> str:
+    """Return which token the page says is held; "" where none is."""
+    found = re.search(r'name="held" value="([^"]+)"', client.get(PAGE).text)
+    return found[1] if found else ""
+
+
+def decide(client: StrictClient, act: str, **form: str) -> TestResponse:
+    """Press a button of the comparison, as htmx does."""
+    return client.submit(act, htmx=True, held=mark(client), **form)
 
 
 def said(client: StrictClient) -> str:
@@ -171,7 +187,7 @@ def test_a_refresh_token_whose_heir_is_held_is_not_sent_again(
     assert client.submit(CLICK, htmx=True).status_code == 204  # to the login
     assert org.families_revoked == 0
     org.switch(rotation=True)
-    assert client.submit(ACCEPTANCE, htmx=True).status_code == 200
+    assert decide(client, ACCEPTANCE).status_code == 200
     assert load(app, 1).state is State.CONNECTED
     assert client.submit(CLICK, htmx=True).status_code == 200
     assert load(app, 1).state is State.CONNECTED
@@ -219,7 +235,7 @@ def test_who_keeps_the_old_has_the_new_revoked(
 ) -> None:
     before, tokens = secrets_of(app), held(app)
     assert tokens
-    answer = client.submit(REJECTION, htmx=True)
+    answer = decide(client, REJECTION)
     assert "dropped, and revoked at its org" in answer.text
     assert held(app) is None
     assert not is_alive(org, tokens["refresh"])
@@ -234,7 +250,7 @@ def test_an_org_that_does_not_answer_keeps_nobody_from_deciding(
     app: Flask, client: StrictClient, org: PracticeOrg
 ) -> None:
     org.switch(revocation="outage")
-    assert "may live on at its org" in client.submit(REJECTION, htmx=True).text
+    assert "may live on at its org" in decide(client, REJECTION).text
     assert held(app) is None
 
 
@@ -244,8 +260,8 @@ def test_an_operator_may_drop_it_and_no_more(app: Flask) -> None:
     page = operator.get(PAGE).text
     assert "Keep the old" in page
     assert "Take the new</button>" not in page
-    assert operator.submit(ACCEPTANCE).status_code == 403
-    assert operator.submit(REJECTION).status_code == 303
+    assert decide(operator, ACCEPTANCE).status_code == 403
+    assert decide(operator, REJECTION).status_code == 200
     assert held(app) is None
 
 
@@ -258,7 +274,7 @@ def test_who_takes_the_new_has_the_old_revoked(
 ) -> None:
     before, tokens = secrets_of(app), held(app)
     assert tokens
-    answer = client.submit(ACCEPTANCE, htmx=True)
+    answer = decide(client, ACCEPTANCE)
     assert "The held token is the record&#39;s now." in answer.text
     record, after = load(app, 1), secrets_of(app)
     assert (after["access"], after["refresh"]) == tuple(tokens.values())
@@ -275,11 +291,27 @@ def test_who_takes_the_new_has_the_old_revoked(
 def test_a_token_is_decided_about_once(
     app: Flask, client: StrictClient, act: str
 ) -> None:
-    client.submit(REJECTION)
-    form = {"application_name": "Another"} if act == RECORD else {}
-    client.submit(act, **form)
+    seen = mark(client)
+    decide(client, REJECTION)
+    client.submit(act, held=seen, application_name="Another")
     assert "No token is held any more" in client.get(PAGE).text
     assert client.get(RECORD).location == PAGE
+
+
+@pytest.mark.parametrize("act", [REJECTION, ACCEPTANCE, RECORD])
+@pytest.mark.usefixtures("another_user")
+def test_only_the_token_that_was_seen_is_decided_about(
+    app: Flask, client: StrictClient, org: PracticeOrg, act: str
+) -> None:
+    seen = mark(client)
+    org.switch(wrong_org=True)
+    log_in_as(client, org)
+    newer, before = held(app), secrets_of(app)
+    for given in (seen, "", "nonsense"):
+        client.submit(act, held=given, application_name="Another")
+        assert "Another token is held by now" in client.get(PAGE).text
+    assert held(app) == newer
+    assert secrets_of(app) == before
 
 
 @pytest.mark.parametrize("act", [ACCEPTANCE, RECORD])
@@ -288,7 +320,7 @@ def test_a_record_that_was_moved_since_takes_nothing(
     app: Flask, client: StrictClient, act: str
 ) -> None:
     change(app, client_id="another")
-    client.submit(act, application_name="Another")
+    client.submit(act, held=mark(client), application_name="Another")
     assert "another Salesforce Domain or Client ID since" in client.get(PAGE).text
     assert held(app)
 
@@ -303,7 +335,7 @@ def test_a_token_that_was_held_for_a_day_is_taken_no_more(
     page = client.get(PAGE).text
     assert "held for a day and can be taken no more" in words(page)
     assert "Take the new</button>" not in page
-    client.submit(act, application_name="Another")
+    client.submit(act, held=mark(client), application_name="Another")
     assert "No token is held any more" in client.get(PAGE).text
     assert client.submit(CLICK, htmx=True).status_code == 200
     assert held(app) is None
@@ -320,6 +352,38 @@ def let_the_day_pass(app: Flask) -> None:
         db.session.commit()
 
 
+def test_a_login_as_another_user_takes_the_first_ones_token_out_of_use(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    connect(client, org)
+    change(
+        app, refresh_token_problem="for the time of the login", requested_scopes="api"
+    )
+    url = begin(client)
+    change(app, refresh_token_problem=None)  # as another tab's login would
+    come_back(client, org.log_in(url, username="integration@practice.example"))
+    decide(client, ACCEPTANCE)
+    asked = len(org.token_requests)
+    begin(client)
+    assert len(org.token_requests) == asked
+
+
+def test_a_login_as_another_user_does_not_bring_back_the_first_ones_token(
+    app: Flask, client: StrictClient, org: PracticeOrg
+) -> None:
+    connect(client, org)
+    change(app, refresh_token_problem="The org ended the grant.")
+    org.revoke_all()
+    edit(app, client, requested_scopes="api")  # then no refresh token comes
+    url = org.log_in(begin(client), username="integration@practice.example")
+    come_back(client, url)
+    decide(client, ACCEPTANCE)
+    assert load(app, 1).user_id == "005000000000002AAA"
+    asked = len(org.token_requests)
+    begin(client)
+    assert len(org.token_requests) == asked
+
+
 # --- save as another record --------------------------------------------------
 
 
@@ -330,7 +394,7 @@ def test_a_held_token_makes_a_record_of_its_own(
     before, tokens = secrets_of(app), held(app)
     assert tokens
     assert f'value="Practice ({OTHER})"' in client.get(RECORD).text
-    answer = client.submit(RECORD, application_name="Ira's")
+    answer = client.submit(RECORD, held=mark(client), application_name="Ira's")
     assert (answer.status_code, answer.location) == (303, "/applications/2")
     assert held(app) is None
     assert secrets_of(app) == before
@@ -362,7 +426,7 @@ def test_a_held_token_makes_a_record_of_its_own(
 def test_a_name_that_cannot_be_is_refused_and_the_token_stays_held(
     app: Flask, client: StrictClient, name: str, sentence: str
 ) -> None:
-    answer = client.submit(RECORD, application_name=name)
+    answer = client.submit(RECORD, held=mark(client), application_name=name)
     assert answer.status_code == 422
     assert sentence in html.unescape(answer.text)
     assert held(app)
@@ -426,7 +490,7 @@ def test_a_list_shows_that_a_token_is_held(app: Flask, client: StrictClient) -> 
     with app.app_context():
         record = db.session.get_one(ExternalApplication, 1)
         assert record.attention.name == "ACT"
-    client.submit(REJECTION)
+    decide(client, REJECTION)
     assert load(app, 1).attention.name == "FINE"
 
 
@@ -451,3 +515,68 @@ def test_a_login_waits_for_no_name(
     assert record.state is State.CONNECTED
     assert (record.org_username, record.organization_name) == (None, None)
     assert record.identity_read_at
+
+
+# --- who it is must not contradict itself ------------------------------------
+
+
+@pytest.mark.parametrize("lane", ["silent", "browser"])
+def test_an_id_at_a_host_that_is_not_listed_still_counts(
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: int, lane: str
+) -> None:
+    """As where only the My Domain is listed, and ids are at login.salesforce.com."""
+    change(app, identity_url=None)
+    org.switch(id_host="https://ids.elsewhere.example")
+    if lane == "silent":
+        client.submit(CLICK, htmx=True)
+    else:
+        log_in_as(client, org, ADMIN)
+    record = load(app, 1)
+    assert (record.identity_url, record.user_id) == (None, "005000000000001AAA")
+    assert "not its Id" in str(record.last_error)
+    log_in_as(client, org)
+    assert held(app)
+
+
+A_ORG, B_ORG = "00D000000000001EAA", "00D000000000002EAA"
+A_USER, B_USER = "005000000000001AAA", "005000000000002AAA"
+
+
+@pytest.mark.parametrize(
+    ("wrote", "told", "why"),
+    [
+        ((A_ORG, A_USER), (A_ORG, A_USER), None),
+        ((A_ORG[:15], A_USER[:15]), None, None),
+        (None, None, None),
+        (None, (A_ORG, None), None),
+        ((B_ORG, A_USER), (A_ORG, A_USER), HoldReason.ANOTHER_ORGANIZATION),
+        ((A_ORG, A_USER), (B_ORG, A_USER), HoldReason.ANOTHER_ORGANIZATION),
+        (None, (B_ORG, None), HoldReason.ANOTHER_ORGANIZATION),
+        ((A_ORG, A_USER), (A_ORG, B_USER), HoldReason.ANOTHER_USER),
+        ((A_ORG, B_USER), (A_ORG, None), HoldReason.ANOTHER_USER),
+        (None, (None, B_USER), HoldReason.ANOTHER_USER),
+    ],
+)
+def test_every_id_counts_whoever_wrote_or_told_it(
+    wrote: tuple[str, str] | None,
+    told: tuple[str | None, str | None] | None,
+    why: HoldReason | None,
+) -> None:
+    known = ExternalApplication(organization_id=A_ORG, user_id=A_USER)
+    answer = TokenAnswer(
+        access_token="a",
+        refresh_token=None,
+        instance_url=None,
+        identity_url=wrote and "https://login.salesforce.com/id/{}/{}".format(*wrote),
+        issued_at=None,
+        scope=None,
+        expires_in=None,
+        response="",
+    )
+    identity = Identity(organization_id=told[0], user_id=told[1]) if told else None
+    assert why_held(known, answer, identity, Lane.BROWSER) is why
+    nobody = ExternalApplication()
+    contradicts = wrote and told and None not in told and wrote != told
+    assert (why_held(nobody, answer, identity, Lane.BROWSER) is not None) is bool(
+        contradicts
+    )

@@ -41,7 +41,7 @@ from tests.test_applications import FORM, count
 from tests.test_approvals import endings
 from tests.test_audit import add_events, export, run_at_once, shown, trail, verify
 from tests.test_history import add as add_attempt
-from tests.test_holds import ACCEPTANCE, held, log_in_as
+from tests.test_holds import ACCEPTANCE, decide, held, log_in_as
 from tests.test_listing import held_by, ids, pages
 from tests.test_overview import add as add_records
 from tests.test_overview import add_approvals, add_attempts
@@ -352,7 +352,7 @@ def test_a_token_of_somebody_else_is_held_and_taken(
 ) -> None:
     log_in_as(client, org)
     assert held(app)
-    assert client.submit(ACCEPTANCE, htmx=True).status_code == 200
+    assert decide(client, ACCEPTANCE).status_code == 200
     assert held(app) is None
     assert load(app, 1).org_username == "integration@practice.example"
     assert endings(app) == [Ending.REVOKED, None]

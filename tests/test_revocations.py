@@ -2,6 +2,7 @@
 
 import html
 import re
+import socket
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -27,7 +28,7 @@ from salesforce import State
 from tests.conftest import StrictClient, add_application, add_site, browser_of, load
 from tests.servers import PracticeOrg, free_port
 from tests.test_authorizations import change, secrets_of
-from tests.wire import Server, answer, reset, serving
+from tests.wire import Request, Server, answer, reset, serving
 from vault import Sealed, seal
 
 PAGE = "/applications/1"
@@ -274,6 +275,20 @@ def test_the_token_of_a_flow_without_a_page_is_a_grant_of_its_own(
     assert asked(here) == ["5Aep-r", "00D-a"]
 
 
+def test_that_token_too_goes_to_where_it_came_from(
+    app: Flask, here: Server, elsewhere: Server
+) -> None:
+    change(
+        app,
+        lane=Lane.PAGE_LESS,
+        refresh_token=None,
+        access_token_domain=domain_of(here),
+        salesforce_domain=domain_of(elsewhere),
+    )
+    assert revoke(app).everywhere
+    assert (asked(here), asked(elsewhere)) == (["00D-a"], [])
+
+
 def test_a_token_that_is_held_goes_with_the_others(
     app: Flask, here: Server, elsewhere: Server
 ) -> None:
@@ -370,3 +385,16 @@ def test_a_record_without_tokens_is_deleted_without_asking_anybody(
     add_application(app)
     client.submit(DELETE, revoke="y")
     assert notice(client.get("/").text) == "notice: Acme was deleted."
+
+
+def test_what_came_to_be_held_meanwhile_is_revoked_too(
+    app: Flask, here: Server, elsewhere: Server
+) -> None:
+    def hold_one(line: socket.socket, _: Request) -> None:
+        hold(app, elsewhere)
+        line.sendall(answer())
+
+    here.script = [hold_one]
+    assert revoke(app).everywhere
+    assert not is_held(app)
+    assert asked(elsewhere) == ["5Aep-held"]

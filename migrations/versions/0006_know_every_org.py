@@ -15,7 +15,7 @@ depends_on = None
 
 RECORD = "external_application"
 SIGNATURES = ("verified", "failed", "not_sent")
-REASONS = ("signature_failed", "another_organization", "another_user")
+REASONS = ("signature_failed", "another_organization", "another_user", "blocked")
 LANES = ("silent", "page_less", "browser")
 SECRETS = ("current", "next")
 ENDINGS = ("revoked", "evicted", "dead")
@@ -71,6 +71,7 @@ def columns() -> tuple[sa.Column, ...]:
             "over_broad", sa.Boolean(), nullable=False, server_default=sa.false()
         ),
         sa.Column("held_at", sa.DateTime(), nullable=True),
+        text("access_token_domain"),
     )
 
 
@@ -139,6 +140,8 @@ def _work_out() -> None:
         f" WHEN 'unreachable' THEN {UNREACHABLE}"
         f" ELSE {ACT} END,"
         " last_used_at = issued_at,"
+        " access_token_domain = CASE WHEN access_token IS NOT NULL THEN"
+        " coalesce(refresh_token_domain, salesforce_domain) END,"
         " over_broad = ' ' || coalesce(granted_scopes, '') || ' ' LIKE '% full %'"
         " OR ' ' || coalesce(granted_scopes, '') || ' ' LIKE '% web %'"
     )
@@ -225,6 +228,7 @@ def _create_held_token() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name="pk_held_token"),
         sa.UniqueConstraint("application_id", name="uq_held_token_application_id"),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_held_token_expires_at", "held_token", ["expires_at"])
 
