@@ -194,6 +194,18 @@ def test_a_refresh_token_whose_heir_is_held_is_not_sent_again(
     assert org.families_revoked == 0
 
 
+def test_who_keeps_the_old_has_the_heir_revoked(
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: int
+) -> None:
+    org.switch(rotation=True, signature="wrong")
+    client.submit(CLICK, htmx=True)
+    tokens = held(app)
+    assert tokens
+    assert "revoked at its org" in decide(client, REJECTION).text
+    assert not is_alive(org, tokens["refresh"])
+    assert client.submit(CLICK, htmx=True).status_code == 204  # to the login
+
+
 def test_the_two_forms_of_an_id_are_one(
     app: Flask, client: StrictClient, org: PracticeOrg, connected: int
 ) -> None:
@@ -296,6 +308,18 @@ def test_a_token_is_decided_about_once(
     client.submit(act, held=seen, application_name="Another")
     assert "No token is held any more" in client.get(PAGE).text
     assert client.get(RECORD).location == PAGE
+
+
+def test_taking_a_token_without_a_refresh_token_leaves_no_other_users(
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: int
+) -> None:
+    former = secrets_of(app)["refresh"]
+    change(app, requested_scopes="api id")
+    log_in_as(client, org)
+    decide(client, ACCEPTANCE)
+    assert "refresh" not in secrets_of(app)
+    assert not is_alive(org, former)
+    assert load(app, 1).state is State.CONNECTED
 
 
 @pytest.mark.parametrize("act", [REJECTION, ACCEPTANCE, RECORD])
