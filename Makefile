@@ -27,7 +27,7 @@ types: $(VENV)/dev
 
 test: $(VENV)/dev
 	$(BIN)/python -m tests.browser.chromium
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
 
 fuzz: $(VENV)/dev
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests --ignore tests/browser

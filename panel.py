@@ -1,5 +1,7 @@
 """The panel: all that a record's page shows of it, gathered in few statements."""
 
+from typing import NamedTuple
+
 from flask import current_app, url_for
 from sqlalchemy import select
 
@@ -22,14 +24,14 @@ from models import (
     used_approvals,
 )
 from page_less import checklists
-from salesforce import APPS, State, setup_url
+from salesforce import APPS, setup_url
 
 
 def panel_context(application: ExternalApplication) -> dict[str, object]:
     """Return what the templates of the panel and the history need."""
     origin = application.domain.origin
-    is_open, is_blocked, used = _look(application)
-    if is_open:
+    look = _look(application)
+    if look.is_open:
         engine.settle(application.id)
     comes_back = application.flow is Flow.WEB_SERVER
     own, history = own_callback_url(), get_page(application.id)
@@ -45,24 +47,35 @@ def panel_context(application: ExternalApplication) -> dict[str, object]:
         ),
         "history": history,
         "held": HeldToken.of(application.id) if application.held_at else None,
-        "block": block_on(application.id) if is_blocked else None,
+        "block": block_on(application.id) if look.is_blocked else None,
         "budget_limit": APPROVAL_LIMIT,
-        "budgets": _budgets(application, used),
-        "evictor": _evictor(application),
+        "budgets": _budgets(application, look.used),
+        "evictor": _evictor(look),
     }
 
 
-def _look(application: ExternalApplication) -> tuple[bool, bool, int]:
-    """Ask in one statement what mostly is not so: whether an attempt is open and
-    refreshes are blocked, and how many approvals are used up."""
-    is_open, is_blocked, used = db.session.execute(
+class _Look(NamedTuple):
+    """What mostly is not so, asked for in one statement."""
+
+    is_open: bool
+    """Whether an attempt is under way, or was left behind."""
+    is_blocked: bool
+    used: int
+    """Approvals, of the user or of the app."""
+    evictor_id: int | None
+    """The approval that took the place of this record's."""
+
+
+def _look(application: ExternalApplication) -> _Look:
+    row = db.session.execute(
         select(
             any_open(application.id),
             any_block(application.id),
             used_approvals(*application.approvals_of),
+            Approval.id_that_ended(application.id),
         )
     ).one()
-    return is_open, is_blocked, used
+    return _Look(*row)
 
 
 def _budgets(application: ExternalApplication, used: int) -> list[Budget]:
@@ -72,11 +85,9 @@ def _budgets(application: ExternalApplication, used: int) -> list[Budget]:
     return [one for one in budgets(*application.approvals_of) if one.is_tight]
 
 
-def _evictor(application: ExternalApplication) -> Approval | None:
+def _evictor(look: _Look) -> Approval | None:
     """Return the login elsewhere that has ended this record's grant, if one has."""
-    if application.state is not State.LOGIN_REQUIRED:
-        return None
-    return Approval.that_ended(application.id)
+    return db.session.get(Approval, look.evictor_id) if look.evictor_id else None
 
 
 def _setup_url(application: ExternalApplication) -> str | None:

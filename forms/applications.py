@@ -26,8 +26,8 @@ from models import (
 from salesforce import DomainError, parse_https_url
 
 MINUTES: Any = [str(int(timeout.total_seconds() // 60)) for timeout in SESSION_TIMEOUTS]
-SCOPES = re.compile(r"([\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*)?")
-"""RFC 6749, section 3.3."""
+SCOPES = re.compile(r"([A-Za-z0-9_.:/-]+( [A-Za-z0-9_.:/-]+)*)?")
+"""Of what RFC 6749, section 3.3, allows, what scopes are made of in practice."""
 
 DESCRIBING = (
     "application_name",

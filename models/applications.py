@@ -309,7 +309,7 @@ class ExternalApplication(Details, Grant, Model):
 @event.listens_for(ExternalApplication, "before_update")
 def _work_out(_: Any, __: Any, application: ExternalApplication) -> None:
     """Whatever verb changed the record: what follows from it is never forgotten."""
-    application.fold_details()
+    application.fold_details(*application.names)
     application.work_out()
 
 

@@ -133,16 +133,15 @@ class Approval(Model):
         return db.session.scalar(own.order_by(cls.id.desc()).limit(1))
 
     @classmethod
-    def that_ended(cls, application_id: int) -> "Approval | None":
-        """Return the one that took the place of the last one of this record."""
-        last = (
-            select(cls.id)
+    def id_that_ended(cls, application_id: int) -> ScalarSelect[int | None]:
+        """Ask for the one that took the place of the last one of this record."""
+        return (
+            select(cls.evicted_by)
             .where(cls.application_id == application_id)
             .order_by(cls.id.desc())
             .limit(1)
+            .scalar_subquery()
         )
-        evicted = select(cls.evicted_by).where(cls.id == last.scalar_subquery())
-        return db.session.scalar(select(cls).where(cls.id == evicted.scalar_subquery()))
 
     def end(self, ending: Ending) -> None:
         self.ended_at, self.ending = now(), ending

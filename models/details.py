@@ -1,7 +1,5 @@
 """What people write down about a record: who answers for it, and what uses it."""
 
-from typing import Any
-
 from sqlalchemy import String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -25,15 +23,19 @@ class Details:
     """In the order in which they were typed, with a comma and a space between."""
     notes: Mapped[str] = mapped_column(Text, default="")
     search_words: Mapped[str] = mapped_column(Text, default="")
-    """All of these, folded as names are, each on lines of its own."""
+    """All of these, and whose access it is, folded as names are, each on lines of its
+    own."""
 
     @property
     def tag_list(self) -> list[str]:
         return self.tags.split(", ") if self.tags else []
 
-    def fold_details(self) -> None:
-        """Keep what the search looks at in step with what is shown."""
-        shown: list[Any] = [self.owner, self.used_by, self.tags, self.notes]
+    def fold_details(self, *names: str | None) -> None:
+        """Keep what the search looks at in step with what is shown.
+
+        That is what people wrote down, and the `names` that the record goes by.
+        """
+        shown = [self.owner, self.used_by, self.tags, self.notes, *names]
         self.search_words = "\n\n".join(
             name_key(text).translate(SPACES) for text in shown if text
         )

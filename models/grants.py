@@ -286,6 +286,8 @@ class Grant(Identified, LifeLine, OAuthClient):
         One that came in place of the stored refresh token has used that up.
         """
         self.held_at = held.held_at
+        if held.lane is Lane.BROWSER:
+            self.oauth_code_used_at = now()
         heir = opened(held.refresh_token)
         if held.lane is Lane.SILENT and heir not in (
             None,

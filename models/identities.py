@@ -30,6 +30,17 @@ class Identified:
     signature: Mapped[Signature | None] = mapped_column(words(Signature))
     """Whether the last answer's identity URL is as the org had signed it."""
 
+    @property
+    def names(self) -> tuple[str | None, ...]:
+        """What somebody may look for who wonders whose access it is."""
+        return (
+            self.org_username,
+            self.display_name,
+            self.organization_name,
+            self.organization_id,
+            self.user_id,
+        )
+
     def name_identity(self, identity: Identity | None) -> None:
         """Take over what the org said of who it is, None where it does not say."""
         self.organization_name = identity.organization_name if identity else None

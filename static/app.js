@@ -12,10 +12,12 @@ document.addEventListener("htmx:after:request", () => {
   document.getElementById("offline").hidden = true;
 });
 
-// A button that went with its own click hands the focus on to the first of all.
+// A button that went with its own click hands the focus on to what it was for: the
+// secret, or what became of the record. Never to a button that does something.
 document.addEventListener("htmx:after:swap", () => {
   if (document.activeElement === document.body) {
-    document.getElementById("refresh")?.focus({ preventScroll: true });
+    const told = document.querySelector("[data-secret]") ?? document.getElementById("state");
+    told?.focus({ preventScroll: true });
   }
 });
 

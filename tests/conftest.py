@@ -65,12 +65,17 @@ OWN_CALLBACK = "http://localhost/callback"
 SECRET = "a-consumer-secret-of-the-tests"
 
 
+SLOW = ("test_processes", "test_processes_postgresql", "test_run", "test_keys")
+"""Files that begin first: they wait more than they work, and others work meanwhile."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run a file in one process, where several run: it shares servers and browsers."""
     for item in items:
         folder = item.path.parent
         shared = folder if folder.name == "browser" else item.path
         item.add_marker(pytest.mark.xdist_group(shared.name))
+    items.sort(key=lambda item: item.path.stem not in SLOW)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

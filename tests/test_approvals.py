@@ -166,6 +166,7 @@ def test_one_login_too_many_ends_the_oldest_and_its_record_says_why(
         come_back(client, org.log_in(client.submit(click).location))
     assert endings(app) == [Ending.EVICTED, *[None] * 5]
     assert org.state()["live_approvals"]["admin@practice.example"] == 5
+    assert "The grant was probably ended by another login" in said(client)
     client.submit(CLICK, htmx=True)
     page = said(client)
     assert "probably another login of the same user and app" in page

@@ -65,6 +65,8 @@ def test_a_click_asks_the_org_for_nothing_until_it_is_lifted(
         answer = client.submit(CLICK, htmx=True, **form)
         assert answer.status_code == 200
         assert "Refreshes are blocked" in answer.text
+        assert "Nothing was asked of the org." in answer.text
+        assert "The next click" not in answer.text
     assert "Refreshes are blocked" in client.get(PAGE).text
     assert len(org.token_requests) == asked
     lift(app)

@@ -109,3 +109,13 @@ def test_an_org_that_sends_no_id_is_asked_for_the_ids(
     record = load(app, 1)
     assert record.organization_id == "00D000000000001EAA"
     assert record.user_id == "005000000000002AAA"
+
+
+@pytest.mark.parametrize(
+    "word", ["ADMIN@practice", "ada admin", "practice org", "005000000000001AAA"]
+)
+def test_the_list_finds_a_record_by_whose_access_it_is(
+    client: StrictClient, connected: int, word: str
+) -> None:
+    page = client.get("/", query_string={"q": word}).text
+    assert f'href="{PAGE}"' in page

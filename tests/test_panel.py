@@ -317,3 +317,41 @@ def test_a_record_that_somebody_else_refreshes_says_so_and_what_to_do(
     assert "Refresh again" in offers(answer)
     assert client.submit(CLICK).status_code == 303
     assert "It is being refreshed by bob" in client.get(PAGE).text
+
+
+# --- what was done about it --------------------------------------------------
+
+
+def test_a_record_that_was_changed_since_its_error_says_so(
+    app: Flask, client: StrictClient, record: int
+) -> None:
+    error = {"last_error": "No.", "last_error_action": "Type it again."}
+    an_hour = timedelta(hours=1)
+    change(app, state=State.MISCONFIGURED, **error, last_error_at=now())
+    assert "Type it again." in said(client)
+    change(app, last_error_at=now() - 2 * an_hour, changed_at=now() - an_hour)
+    page = said(client)
+    assert "The record was changed since: press Refresh Access Token" in page
+    assert "Type it again." not in page
+
+
+def test_a_site_that_was_added_since_is_said_so(
+    app: Flask, client: StrictClient, record: int
+) -> None:
+    error = {"last_error": "No site.", "last_error_code": "<no Remote Site>"}
+    change(app, state=State.MISCONFIGURED, **error, last_error_at=now())
+    assert "A Remote Site was added since" in said(client)
+
+
+def test_a_record_whose_tokens_were_revoked_says_so(
+    client: StrictClient, connected: int
+) -> None:
+    client.submit(f"{PAGE}/revocation")
+    assert "No token is stored: what there was has been revoked." in said(client)
+
+
+def test_a_login_that_brought_no_refresh_token_says_why(
+    app: Flask, client: StrictClient, record: int
+) -> None:
+    give_token(app, lane=Lane.BROWSER)
+    assert "did not grant the scope refresh_token" in said(client)

@@ -356,7 +356,15 @@ def test_a_button_that_goes_with_its_click_hands_on_the_focus(
     state(page, "Outcome unknown")
     page.get_by_role("button", name="Send the stored token again").press("Enter")
     state(page, "Connected")
-    expect(page.get_by_role("button", name="Refresh Access Token")).to_be_focused()
+    expect(page.locator("#state")).to_be_focused()
+
+
+def test_a_revealed_secret_gets_the_focus_and_no_button_that_acts(
+    page: Page, orgdesk: Running
+) -> None:
+    new_record(page, orgdesk, "Revealed By Key")
+    page.get_by_role("button", name="Reveal Consumer Secret").press("Enter")
+    expect(page.locator("[data-secret]")).to_be_focused()
 
 
 def test_a_revoked_record_takes_a_login_again(page: Page, orgdesk: Running) -> None:
