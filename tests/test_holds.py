@@ -246,6 +246,7 @@ def test_an_operator_may_drop_it_and_no_more(app: Flask) -> None:
     assert "Take the new</button>" not in page
     assert operator.submit(ACCEPTANCE).status_code == 403
     assert operator.submit(REJECTION).status_code == 303
+    assert operator.get(PAGE).text.count("The held token is dropped") == 1
     assert held(app) is None
 
 
