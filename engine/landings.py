@@ -15,6 +15,7 @@ from engine.grants import LooseGrant, approval_of, release, stored_grant
 from engine.lanes import Asked
 from engine.results import RecordGone, Result
 from models import (
+    LONGEST_TEXT,
     Approval,
     Attempt,
     Ending,
@@ -293,7 +294,7 @@ def _write_history(
     if flight.lane is Lane.SILENT and (taken.outcome is Outcome.STORED or replaced):
         attempt.rotated = replaced
     if isinstance(result, SalesforceError):
-        attempt.error_code = result.code
+        attempt.error_code = application.without_secrets(result.code)[:LONGEST_TEXT]
         attempt.reason = application.without_secrets(str(result))
     elif taken.outcome is not Outcome.STORED:
         attempt.error_code = taken.code or application.last_error_code

@@ -449,7 +449,8 @@ class Grant(Identified, LifeLine, OAuthClient):
     ) -> None:
         there = sentence is not None
         self.last_error = self.without_secrets(sentence) if sentence else None
-        self.last_error_code = code[:LONGEST_TEXT] if code and there else None
+        code = self.without_secrets(code) if code and there else None
+        self.last_error_code = code[:LONGEST_TEXT] if code else None
         self.last_error_at = now() if there else None
         self.last_error_action, self.last_error_page = action, page
 
