@@ -12,6 +12,7 @@ from database import db
 from engine.doubts import SETTLED
 from engine.flights import ASK_OR_LOG_IN, Flight, result_of
 from engine.grants import LooseGrant, approval_of, release, stored_grant
+from engine.identities import fit_to_keep
 from engine.lanes import Asked
 from engine.results import RecordGone, Result
 from models import (
@@ -102,6 +103,7 @@ def _land(flight: Flight, asked: Asked) -> Landed:
         db.session.commit()
         raise RecordGone
     db.session.refresh(attempt)
+    asked = fit_to_keep(asked, application)
     if not was_open and attempt.outcome is not Outcome.LOST:
         # It is closed by this very process: the commit went through, and the
         # connection broke before that could be said.
