@@ -11,7 +11,16 @@ import audit
 from database import db
 from engine.grants import LooseGrant, approval_of, release
 from engine.results import RecordGone
-from models import Ending, Event, ExternalApplication, HeldToken, Lane, end_approval
+from models import (
+    Ending,
+    Event,
+    ExternalApplication,
+    HeldToken,
+    Lane,
+    PanicRevocation,
+    Progress,
+    end_approval,
+)
 from salesforce import Client, Revocation, parse_domain
 from salesforce import revoke as revoke_token
 from vault import Sealed, opened
@@ -94,6 +103,9 @@ def revoke(
         )
     revoked = Revoked(sentence, everywhere, anything)
     note(revoked)
+    if anything and not kept:
+        progress = Progress.REVOKED if everywhere else Progress.FAILED
+        PanicRevocation.settle(application_id, progress, sentence)
     why: dict[str, Any] = {"reason": reason} if reason else {}
     audit.record(
         Event.TOKEN_REVOKED,
