@@ -62,8 +62,6 @@ def show_panel(
             flash(done)
         if sentence:
             flash(sentence, "error")
-        if done:
-            flash(done)
         if result and result.busy:
             flash(result.reason, "error")
         return redirect(

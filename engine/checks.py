@@ -107,7 +107,7 @@ def _look_for_sites(application: ExternalApplication, _: Sequence[Check]) -> Che
 def _ask_host(application: ExternalApplication, _: Sequence[Check]) -> Check:
     client, instance_url = _client(application), application.instance_url
     db.session.commit()
-    return _found(Step.HOST, probe_host(client, instance_url))
+    return _found(application, Step.HOST, probe_host(client, instance_url))
 
 
 def _try_token(application: ExternalApplication, _: Sequence[Check]) -> Check:
@@ -117,10 +117,8 @@ def _try_token(application: ExternalApplication, _: Sequence[Check]) -> Check:
     application_id, client = application.id, _client(application)
     db.session.commit()
     probe = probe_token(client, token)
-    check = _found(Step.TOKEN, probe)
-    if _note(application_id, token, dead=probe.ok is False):
-        return check._replace(noted=True)
-    return check
+    noted = _note(application_id, token, dead=probe.ok is False)
+    return _found(application, Step.TOKEN, probe)._replace(noted=noted)
 
 
 def _ask_limits(application: ExternalApplication, done: Sequence[Check]) -> Check:
@@ -139,7 +137,7 @@ def _ask_limits(application: ExternalApplication, done: Sequence[Check]) -> Chec
     db.session.commit()
     version = next((one.version for one in done if one.version), None)
     probe = probe_limits(client, instance_url, token, version)
-    check = _found(Step.API, probe)
+    check = _found(application, Step.API, probe)
     if probe.used and probe.maximum and probe.used / probe.maximum >= NEARLY_ALL:
         return check._replace(action="That is nearly all: look in the org for who.")
     return check
@@ -188,14 +186,19 @@ def _no_token(application: ExternalApplication, step: Step) -> Check:
     )
 
 
-def _found(step: Step, probe: Probe) -> Check:
+def _found(application: ExternalApplication, step: Step, probe: Probe) -> Check:
+    """Say what a probe found. An org knows secrets that it was not sent with it."""
     trip = probe.trip
+    sentence, action, code = (
+        said and application.without_secrets(said)
+        for said in (probe.sentence, probe.action, probe.code)
+    )
     return Check(
         step,
         probe.ok,
-        probe.sentence,
-        probe.action,
-        probe.code,
+        sentence or "",
+        action,
+        code,
         round(trip.seconds * MILLISECONDS) if trip else None,
         version=probe.version,
     )

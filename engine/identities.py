@@ -34,6 +34,17 @@ def who_is(asked: Asked) -> Identity | None:
     )
 
 
+def fit_to_keep(asked: Asked, application: ExternalApplication) -> Asked:
+    """Return it without secrets in the names: an org may call a user anything."""
+    if asked.identity is None:
+        return asked
+    tokens = {asked.result.refresh_token or ""}
+    if isinstance(asked.result, TokenAnswer):
+        tokens.add(asked.result.access_token)
+    identity = asked.identity.without(application.known_secrets | tokens)
+    return asked._replace(identity=identity)
+
+
 def find_identity(application_id: int, client: Client) -> None:
     """Find out whose the stored token is, where it is time to ask, and note it.
 
@@ -52,6 +63,8 @@ def find_identity(application_id: int, client: Client) -> None:
         db.session.commit()
         identity = _read(client, token, *asked_with)
         found = ExternalApplication.locked(application_id)
+        if found is not None and identity is not None:
+            identity = identity.without(found.known_secrets)
         if (
             found is not None
             and found.opened("access_token") == token

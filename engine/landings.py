@@ -12,9 +12,11 @@ from database import db
 from engine.doubts import SETTLED
 from engine.flights import ASK_OR_LOG_IN, Flight, result_of
 from engine.grants import LooseGrant, approval_of, release, stored_grant
+from engine.identities import fit_to_keep
 from engine.lanes import Asked
 from engine.results import RecordGone, Result
 from models import (
+    LONGEST_TEXT,
     Approval,
     Attempt,
     Ending,
@@ -106,6 +108,7 @@ def _land(flight: Flight, asked: Asked) -> Landed:
         db.session.commit()
         raise RecordGone
     db.session.refresh(attempt)
+    asked = fit_to_keep(asked, application)
     if not was_open and attempt.outcome is not Outcome.LOST:
         # It is closed by this very process: the commit went through, and the
         # connection broke before that could be said.
@@ -317,7 +320,7 @@ def _write_history(
     if flight.lane is Lane.SILENT and (taken.outcome is Outcome.STORED or replaced):
         attempt.rotated = replaced
     if isinstance(result, SalesforceError):
-        attempt.error_code = result.code
+        attempt.error_code = application.without_secrets(result.code)[:LONGEST_TEXT]
         attempt.reason = application.without_secrets(str(result))
     elif taken.outcome is not Outcome.STORED:
         attempt.error_code = taken.code or application.last_error_code

@@ -37,6 +37,7 @@ from database import db, now
 from engine.results import RecordGone
 from engine.revocation import NOTHING, Revoked, revoke
 from models import (
+    DELETED,
     WORK_LEASE,
     Event,
     ExternalApplication,
@@ -65,9 +66,9 @@ PAUSE = 1.0
 LATE = 1.0
 """Seconds after which no transaction is open any more that knows of no panic."""
 
-DELETED = (
-    "The record was deleted meanwhile. The audit trail says whether its tokens were"
-    " revoked."
+LET_GO = (
+    "Nothing is stored any more that could be revoked, and what was may live on at the"
+    " org. The audit trail says what was done."
 )
 BROKEN = "Orgdesk failed at it. Its log says why."
 
@@ -331,6 +332,7 @@ def _end_tokens(row_id: int) -> None:
     if row.progress is not Progress.PENDING:
         return
     application_id = row.application_id or 0  # no record's
+    has_failed = row.tried_at is not None
     try:
         application = db.session.get(ExternalApplication, application_id)
         if application is None:
@@ -339,21 +341,23 @@ def _end_tokens(row_id: int) -> None:
             application,
             keep_failed=True,
             reason=panic.audit_name,
-            note=partial(_note, row_id),
+            note=partial(_note, row_id, has_failed),
         )
     except RecordGone:
         db.session.rollback()
-        PanicRevocation.finish(row_id, Progress.GONE, DELETED)
+        PanicRevocation.finish(row_id, Progress.FAILED, DELETED)
         db.session.commit()
 
 
-def _note(row_id: int, revoked: Revoked) -> None:
+def _note(row_id: int, has_failed: bool, revoked: Revoked) -> None:
     """Write down what the org said, in the transaction that forgets the tokens."""
+    progress, sentence = Progress.REVOKED, revoked.sentence
     if not revoked.anything:
-        progress = Progress.GONE
-    else:
-        progress = Progress.REVOKED if revoked.everywhere else Progress.FAILED
-    PanicRevocation.finish(row_id, progress, revoked.sentence)
+        progress = Progress.FAILED if has_failed else Progress.GONE
+        sentence = LET_GO if has_failed else sentence
+    elif not revoked.everywhere:
+        progress = Progress.FAILED
+    PanicRevocation.finish(row_id, progress, sentence)
 
 
 def _find_late(panic_id: int) -> bool:
@@ -387,12 +391,16 @@ def _find_late(panic_id: int) -> bool:
 
 
 def retry(panic: Panic) -> int:
-    """Have another try at what failed; return how many that are."""
+    """Have another try at what failed; return how many that are.
+
+    With a record that was deleted its tokens are gone: its row is left as it is.
+    """
     rows = _execute(
         update(PanicRevocation)
         .where(
             PanicRevocation.panic_id == panic.id,
             PanicRevocation.progress == Progress.FAILED,
+            PanicRevocation.application_id.is_not(None),
             exists().where(Panic.id == panic.id, Panic.lifted_at.is_(None)),
         )
         .values(progress=Progress.PENDING)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from sqlalchemy.exc import OperationalError
@@ -10,7 +11,16 @@ import audit
 from database import db
 from engine.grants import LooseGrant, approval_of, release
 from engine.results import RecordGone
-from models import Ending, Event, ExternalApplication, HeldToken, Lane, end_approval
+from models import (
+    Ending,
+    Event,
+    ExternalApplication,
+    HeldToken,
+    Lane,
+    PanicRevocation,
+    Progress,
+    end_approval,
+)
 from salesforce import Client, Revocation, parse_domain
 from salesforce import revoke as revoke_token
 from vault import Sealed, opened
@@ -80,12 +90,11 @@ def revoke(
         application = found
         if _seen(application) == seen:
             break
+    said = [_shown(one, application) for one in said]
     failed = [one for one in said if not one.gone]
     everywhere = not failed and not unreadable
     kept = keep_failed and not everywhere
-    sentence = application.without_secrets(
-        _in_words(said, unreadable=unreadable, kept=kept)
-    )
+    sentence = _in_words(said, unreadable=unreadable, kept=kept)
     if not kept:
         _forget(application, ended=everywhere)
     if not everywhere:
@@ -94,6 +103,9 @@ def revoke(
         )
     revoked = Revoked(sentence, everywhere, anything)
     note(revoked)
+    if anything and not kept:
+        progress = Progress.REVOKED if everywhere else Progress.FAILED
+        PanicRevocation.settle(application_id, progress, sentence)
     why: dict[str, Any] = {"reason": reason} if reason else {}
     audit.record(
         Event.TOKEN_REVOKED,
@@ -126,7 +138,7 @@ def revoke_loose(
             Event.TOKEN_REVOKED,
             application,
             reason=reason,
-            answers=[said.code or DONE],
+            answers=[application.without_secrets(said.code or DONE)],
             ended_at_the_org=said.gone,
         )
         db.session.commit()
@@ -215,6 +227,13 @@ def _revoke(token: _Held) -> Revocation:
     )
     assert token.value is not None
     return revoke_token(client, token.value, deadline=DEADLINE)
+
+
+def _shown(said: Revocation, application: ExternalApplication) -> Revocation:
+    """Return an org's words without what the record holds, while it does."""
+    code = application.without_secrets(said.code) if said.code else None
+    sentence = application.without_secrets(said.sentence)
+    return replace(said, sentence=sentence, code=code)
 
 
 def _in_words(said: list[Revocation], *, unreadable: bool, kept: bool) -> str:

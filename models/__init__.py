@@ -47,6 +47,7 @@ from models.identities import Named
 from models.life_lines import DEFAULT_IDLE_LIMIT, LONGEST_IDLE_LIMIT
 from models.names import name_key
 from models.panics import (
+    DELETED,
     WORK_LEASE,
     Panic,
     PanicRevocation,
@@ -68,6 +69,7 @@ __all__ = [
     "APPROVAL_LIMIT",
     "DEFAULT_IDLE_LIMIT",
     "DEFAULT_SESSION_TIMEOUT",
+    "DELETED",
     "KEPT",
     "LAPSES_SOON",
     "LARGEST_ID",

@@ -33,6 +33,7 @@ from models.details import Details
 from models.grants import Grant
 from models.life_lines import DEFAULT_IDLE_LIMIT
 from models.names import name_key
+from models.panics import DELETED, PanicRevocation, Progress
 from salesforce import SalesforceDomain, State
 from vault import Sealed, seal
 
@@ -288,13 +289,16 @@ class ExternalApplication(Details, Grant, Model):
     def remove(self) -> None:
         """Delete the record. Who comes second learns that it is gone already.
 
-        Its attempts go first: whoever finishes one locks that before the record.
+        Its attempts go first: whoever finishes one locks that before the record. Panics
+        are told: with it goes what its tokens could be revoked with.
         """
         db.session.execute(
             delete(Attempt)
             .where(Attempt.application_id == self.id)
             .execution_options(synchronize_session=False)
         )
+        ExternalApplication.locked(self.id)
+        PanicRevocation.settle(self.id, Progress.FAILED, DELETED)
         removed = db.session.execute(
             delete(ExternalApplication)
             .where(ExternalApplication.id == self.id)

@@ -6,12 +6,12 @@ The token engine speaks in the verbs that stand here: `store_token`,
 
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from sqlalchemy import SmallInteger, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from database import Moment, now
+from database import Moment, db, now
 from models.attention import OF_STATE, Attention
 from models.clients import LONGEST_TEXT, Flow, Lane, OAuthClient, words
 from models.holds import HeldToken
@@ -70,6 +70,9 @@ class ExpirySource(StrEnum):
 
 class Grant(Identified, LifeLine, OAuthClient):
     """The columns and verbs of what the org granted."""
+
+    if TYPE_CHECKING:
+        id: Mapped[int]
 
     SECRETS: ClassVar = {
         "access_token": "Access Token",
@@ -193,10 +196,20 @@ class Grant(Identified, LifeLine, OAuthClient):
     def without_secrets(self, said: str) -> str:
         """Return what an org said without what this record holds.
 
-        An org may send back what it was sent long ago.
+        An org may send back what it was sent long ago, and what it gave.
         """
+        return redact(said, self.known_secrets)
+
+    @property
+    def known_secrets(self) -> set[str]:
+        """What this record holds, and the tokens that are held beside it."""
         columns = (*self.SECRETS, "oauth_code")
-        return redact(said, {self.opened(column) or "" for column in columns})
+        sealed = [getattr(self, column) for column in columns]
+        if self.held_at is not None:
+            with db.session.no_autoflush:  # this asks, amid what is not whole yet
+                held = HeldToken.of(self.id)
+            sealed += [held.access_token, held.refresh_token] if held else []
+        return {value for one in sealed if (value := opened(one))}
 
     def opened(self, column: str) -> str | None:
         """Return a secret's value, None where there is none or no key opens it."""
@@ -473,7 +486,8 @@ class Grant(Identified, LifeLine, OAuthClient):
     ) -> None:
         there = sentence is not None
         self.last_error = self.without_secrets(sentence) if sentence else None
-        self.last_error_code = code[:LONGEST_TEXT] if code and there else None
+        code = self.without_secrets(code) if code and there else None
+        self.last_error_code = code[:LONGEST_TEXT] if code else None
         self.last_error_at = now() if there else None
         self.last_error_action, self.last_error_page = action, page
 

@@ -29,6 +29,11 @@ from models.clients import LONGEST_TEXT, words
 WORK_LEASE = 30.0
 """Seconds for which a process says that it is at a panic's rows."""
 
+DELETED = (
+    "The record was deleted, and its tokens are not known to be revoked: they may live"
+    " on at the org. The audit trail says what was done."
+)
+
 
 class Scope(StrEnum):
     """What a panic covers."""
@@ -45,9 +50,10 @@ class Progress(StrEnum):
     REVOKED = "revoked"
     """The org takes none of them any more."""
     FAILED = "failed"
-    """They may live on at the org; they are kept, so that it can be tried again."""
+    """They may live on at the org. They are kept, so that it can be tried again,
+    unless somebody has had them forgotten, or the record deleted."""
     GONE = "gone"
-    """There was nothing to revoke any more, or no record."""
+    """There was nothing to revoke."""
 
 
 class Panic(Model):
@@ -145,6 +151,19 @@ class PanicRevocation(Model):
                 tried_at=now(),
                 tries=cls.tries + 1,
             )
+            .execution_options(synchronize_session=False)
+        )
+
+    @classmethod
+    def settle(cls, application_id: int, progress: Progress, sentence: str) -> None:
+        """Note what became of a record's tokens otherwise, while nobody knew better."""
+        unsettled = (Progress.PENDING, Progress.FAILED)
+        still_open = exists().where(Panic.id == cls.panic_id, Panic.lifted_at.is_(None))
+        db.session.execute(
+            update(cls)
+            .where(cls.application_id == application_id, still_open)
+            .where(cls.progress.in_(unsettled))
+            .values(progress=progress, sentence=sentence, tried_at=now())
             .execution_options(synchronize_session=False)
         )
 

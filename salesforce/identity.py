@@ -5,9 +5,11 @@ reference's "Organization".
 """
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from salesforce.errors import SalesforceError
+from salesforce.redaction import redact
 from salesforce.rest import Answer, get, resource
 from salesforce.session import Client
 from salesforce.states import State
@@ -36,6 +38,27 @@ class Identity:
     display_name: str | None = None
     user_type: str | None = None
     organization_name: str | None = None
+
+    def without(self, secrets: Collection[str]) -> "Identity":
+        """Return it without secrets that the org knew; an id that is one is none."""
+        return Identity(
+            _id_without(secrets, self.organization_id),
+            _id_without(secrets, self.user_id),
+            _name_without(secrets, self.username, LONGEST_NAME),
+            _name_without(secrets, self.display_name, LONGEST_NAME),
+            _name_without(secrets, self.user_type, LONGEST_TYPE),
+            _name_without(secrets, self.organization_name, LONGEST_NAME),
+        )
+
+
+def _id_without(secrets: Collection[str], known: str | None) -> str | None:
+    return known if known and redact(known, secrets) == known else None
+
+
+def _name_without(
+    secrets: Collection[str], name: str | None, longest: int
+) -> str | None:
+    return redact(name, secrets)[:longest] if name else None
 
 
 def read_identity(

@@ -19,6 +19,7 @@ from models import ExpirySource, Role
 from salesforce import State
 from signed import signer
 from tests.conftest import (
+    SECRET,
     StrictClient,
     add_application,
     browser_of,
@@ -359,6 +360,19 @@ def test_where_the_api_is_not_known_it_is_not_asked(
     text = press(client).text
     assert found(text)[3] == ("API", "not asked")
     assert "Get a new access token, which brings it." in said(text)
+
+
+def test_an_org_that_tells_secrets_which_it_was_not_sent_tells_nobody(
+    app: Flask, client: StrictClient, server: Server, org_url: str
+) -> None:
+    change(app, refresh_token=seal_in(app, "a-refresh-token-of-the-tests"))
+    said_of_it = {"errorCode": f"X_{SECRET}", "message": "a-refresh-token-of-the-tests"}
+    server.script = [answer([said_of_it], "400 Bad Request")] * 2
+    pages = [*walk(client), press(client).text]  # the client knows SECRET
+    assert "The org said: X_(fingerprint" in said(pages[-1])
+    for text in (*pages, json.dumps(told(app))):
+        assert SECRET not in text
+        assert "a-refresh-token" not in text
 
 
 # --- what is noted ---------------------------------------------------------

@@ -522,6 +522,20 @@ def test_what_an_org_sends_back_of_old_is_shown_nowhere(
     assert code not in client.get("/applications/1").text
 
 
+def test_nor_is_it_where_the_org_calls_it_an_error(
+    app: Flask, client: StrictClient, org: PracticeOrg, connected: int
+) -> None:
+    code = secrets_of(app)["code"]
+    org.switch(fault="error", error=f"{code}: see there")
+    click(client)
+    record, (*_, attempt) = load(app, 1), attempts(app)
+    assert code not in str(vars(record) | vars(attempt))
+    assert str(record.last_error_code).startswith("(fingerprint")
+    assert attempt.error_code == record.last_error_code
+    with app.app_context():
+        assert code not in "".join(db.session.scalars(select(AuditEvent.detail)))
+
+
 ERRORS = {
     "invalid_grant: expired access/refresh token": State.LOGIN_REQUIRED,
     "invalid_grant: inactive user": State.BLOCKED,

@@ -1,16 +1,19 @@
 """Whose a token is: asked of the org, shown, and never trusted."""
 
 import html
+from collections.abc import Iterator
 from datetime import timedelta
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from flask import Flask
 
-from database import now
-from tests.conftest import CLICK, StrictClient, connect, load
+from database import db, now
+from tests.conftest import CLICK, StrictClient, add_application, connect, load
 from tests.servers import PracticeOrg
 from tests.test_attempts import words
 from tests.test_authorizations import change
+from tests.wire import Server, answer, by_path, serving
 
 PAGE = "/applications/1"
 
@@ -119,3 +122,102 @@ def test_the_list_finds_a_record_by_whose_access_it_is(
 ) -> None:
     page = client.get("/", query_string={"q": word}).text
     assert f'href="{PAGE}"' in page
+
+
+# --- names that are secrets ------------------------------------------------
+
+ORGANIZATION, ADA, EVE = "00D000000000001EAA", "005000000000001AAA", "005000000000009"
+CODE, REFRESH, HEIR = "code-of-a-login", "refresh-token-of-a-login", "heir-of-a-refresh"
+
+
+@pytest.fixture
+def server(app: Flask) -> Iterator[Server]:
+    """An org that answers as it is told, and the only one of record 1."""
+    with serving() as server:
+        address = f"http://127.0.0.1:{server.port}"
+        add_application(app, salesforce_domain=address, requested_scopes="id")
+        yield server
+
+
+def play(server: Server, refresh_token: str, user: str = ADA, **names: str) -> None:
+    url = f"http://127.0.0.1:{server.port}/id/{ORGANIZATION}/{user}"
+    token = {"access_token": f"access-beside-{refresh_token}", "scope": "id"}
+    token |= {"refresh_token": refresh_token, "id": url}
+    who = {"user_id": user, "organization_id": ORGANIZATION} | names
+    answers = {"/token": answer(token), "/userinfo": answer(who)}
+    server.script = [by_path(answers)] * 20
+
+
+def log_in(client: StrictClient) -> None:
+    url = client.submit(CLICK, log_in="1").location
+    state = parse_qs(urlsplit(url).query)["state"][0]
+    assert client.get(f"/callback?state={state}&code={CODE}").status_code == 303
+
+
+def whatever_is_stored(app: Flask) -> str:
+    tables = "external_application", "held_token", "approval", "attempt", "audit_event"
+    with app.app_context():
+        rows = [db.session.execute(db.text(f"SELECT * FROM {one}")) for one in tables]
+        return str([row for found in rows for row in found.all()])
+
+
+def test_a_secret_is_nobodys_name(
+    app: Flask, client: StrictClient, server: Server
+) -> None:
+    play(server, REFRESH, name=f"I am {REFRESH}", preferred_username=CODE)
+    log_in(client)
+    record = load(app, 1)
+    assert str(record.display_name).startswith("I am (fingerprint")
+    for text in (client.get(PAGE).text, whatever_is_stored(app)):
+        assert REFRESH not in text
+        assert CODE not in text
+
+
+def test_nor_is_it_the_name_of_whose_token_is_held(
+    app: Flask, client: StrictClient, server: Server
+) -> None:
+    play(server, REFRESH)
+    log_in(client)
+    play(server, HEIR, EVE, name=HEIR, preferred_username=REFRESH, user_type=CODE)
+    log_in(client)
+    page = client.get(PAGE).text
+    assert "A token is held" in page
+    for text in (page, whatever_is_stored(app)):
+        for secret in (CODE, REFRESH, HEIR):
+            assert secret not in text
+
+
+def test_nor_is_it_where_the_org_is_asked_after_a_refresh(
+    app: Flask, client: StrictClient, server: Server
+) -> None:
+    play(server, REFRESH)
+    log_in(client)
+    change(app, identity_read_at=None)
+    play(server, HEIR, name=HEIR, preferred_username=CODE)
+    client.submit(CLICK, htmx=True)
+    assert str(load(app, 1).display_name).startswith("(fingerprint")
+    assert HEIR not in whatever_is_stored(app)
+
+
+def test_an_id_that_is_a_secret_is_none(
+    app: Flask, client: StrictClient, server: Server
+) -> None:
+    play(server, REFRESH, organization_id=REFRESH)
+    log_in(client)
+    assert load(app, 1).organization_id == ORGANIZATION
+    assert REFRESH not in whatever_is_stored(app)
+
+
+def test_a_token_that_is_held_is_a_secret_of_the_record_too(
+    app: Flask, client: StrictClient, server: Server
+) -> None:
+    play(server, REFRESH)
+    log_in(client)
+    play(server, HEIR, EVE)
+    log_in(client)
+    said = {"error": "x", "error_description": f"{HEIR} access-beside-{HEIR}"}
+    server.script = [by_path({"/token": answer(said, "400 Bad Request")})] * 9
+    client.submit(CLICK, htmx=True)
+    for text in (client.get(PAGE).text, whatever_is_stored(app)):
+        assert HEIR not in text
+    assert "(The org said: x: (fingerprint" in str(load(app, 1).last_error)

@@ -234,8 +234,10 @@ def test_a_record_that_was_deleted_meanwhile_says_so(
         db.session.commit()
         assert engine.run_panic(panic)
     found = rows(app, panic)
-    assert outcomes(found) == {"Dead 0": "gone", "Dead 1": "failed"}
-    assert "was deleted meanwhile" in str(found["Dead 0"].sentence)
+    assert outcomes(found) == {"Dead 0": "failed", "Dead 1": "failed"}
+    assert "deleted, and its tokens are not known to be" in str(
+        found["Dead 0"].sentence
+    )
     assert "Dead 0" in browser_of(app).get(f"/panics/{panic}").text
 
 
@@ -250,17 +252,71 @@ def test_a_record_that_is_deleted_while_its_org_is_asked(app: Flask) -> None:
 
         server.script = [delete]
         found = wait(app, press(browser_of(app), [record]))
-    assert outcomes(found) == {"Acme": "gone"}
+    assert outcomes(found) == {"Acme": "failed"}
 
 
-def test_tokens_that_another_way_ended_first_are_gone(
-    app: Flask, dead: list[int]
+@pytest.mark.parametrize("failed", [False, True])
+def test_tokens_that_another_way_ended_first_are_revoked(
+    app: Flask, client: StrictClient, failed: bool
+) -> None:
+    busy = answer({"error": "x"}, "503 Service Unavailable")
+    with serving() as server:
+        record = with_tokens(app, "Acme", server.port)
+        with app.app_context():
+            panic = engine.start_panic(Scope.SELECTED, [record], "").id
+            if failed:
+                server.script = [busy, busy]
+                assert engine.run_panic(panic)
+        server.script = [answer()] * 4
+        client.submit(f"/applications/{record}/delete", revoke="y")
+        client.submit(f"/panics/{panic}/retry")
+        assert outcomes(wait(app, panic)) == {"Acme": "revoked"}
+    assert "Nothing of it lives on" in client.get(f"/panics/{panic}").text
+
+
+@pytest.mark.parametrize("act", ["revocation", "delete"])
+@pytest.mark.parametrize("failed", [False, True])
+def test_tokens_that_another_way_let_go_of_may_live_on(
+    app: Flask, client: StrictClient, dead: list[int], failed: bool, act: str
 ) -> None:
     with app.app_context():
         panic = engine.start_panic(Scope.SELECTED, dead[:1], "").id
-        engine.revoke(db.session.get_one(ExternalApplication, dead[0]))
-        assert engine.run_panic(panic)
-    assert outcomes(rows(app, panic)) == {"Dead 0": "gone"}
+        if failed:
+            assert engine.run_panic(panic)
+    client.submit(f"/applications/{dead[0]}/{act}")
+    for _ in range(2):
+        client.submit(f"/panics/{panic}/retry")
+        row = wait(app, panic)["Dead 0"]
+        assert row.progress is Progress.FAILED
+        assert "may live on at the org" in str(row.sentence)
+    page = client.get(f"/panics/{panic}").text
+    assert "Nothing of it lives on" not in page
+    assert "What failed may live on at the orgs" in page
+
+
+def test_a_row_that_failed_is_not_called_empty_later(
+    app: Flask, client: StrictClient, dead: list[int]
+) -> None:
+    panic = press(client, dead[:1])
+    wait(app, panic)
+    with app.app_context():
+        application = db.session.get_one(ExternalApplication, dead[0])
+        application.forget_tokens()
+        db.session.commit()
+    client.submit(f"/panics/{panic}/retry")
+    row = wait(app, panic)["Dead 0"]
+    assert (row.progress, row.tries) == (Progress.FAILED, 2)
+    assert "Nothing is stored any more" in str(row.sentence)
+
+
+def test_a_row_of_a_panic_that_was_lifted_stays_as_it_was(
+    app: Flask, client: StrictClient, dead: list[int]
+) -> None:
+    panic = press(client, dead[:1])
+    before = wait(app, panic)["Dead 0"].sentence
+    client.submit(f"/panics/{panic}/lifting")
+    client.submit(f"/applications/{dead[0]}/delete")
+    assert rows(app, panic)["Dead 0"].sentence == before
 
 
 def test_what_an_org_sends_back_is_shown_without_the_tokens(app: Flask) -> None:

@@ -25,7 +25,14 @@ from models import (
 )
 from practice_org import CLIENT_ID, CONSUMER_SECRET
 from salesforce import State
-from tests.conftest import StrictClient, add_application, add_site, browser_of, load
+from tests.conftest import (
+    SECRET,
+    StrictClient,
+    add_application,
+    add_site,
+    browser_of,
+    load,
+)
 from tests.servers import PracticeOrg, free_port
 from tests.test_authorizations import change, secrets_of
 from tests.wire import Request, Server, answer, reset, serving
@@ -325,6 +332,26 @@ def hold(app: Flask, server: Server) -> None:
 def is_held(app: Flask) -> bool:
     with app.app_context():
         return db.session.scalar(db.select(HeldToken)) is not None
+
+
+# --- what an org says ------------------------------------------------------
+
+
+def test_a_code_that_holds_a_secret_is_kept_without_it(app: Flask) -> None:
+    with serving() as server:
+        record = add_application(
+            app, salesforce_domain=f"http://127.0.0.1:{server.port}"
+        )
+        with app.app_context():
+            sealed = {"refresh_token": seal("5Aep" + "r" * 40)}
+        change(app, state=State.CONNECTED, access_token=None, **sealed)
+        server.script = [answer({"error": f"x_{SECRET}"}, "400 Bad Request")]
+        browser_of(app).submit(REVOCATION)
+    with app.app_context():
+        found = db.session.get_one(ExternalApplication, record)
+        told = db.session.scalars(db.select(AuditEvent.detail)).all()
+    assert str(found.last_error_code).startswith("x_(fingerprint")
+    assert SECRET not in "".join(told)
 
 
 # --- delete ----------------------------------------------------------------

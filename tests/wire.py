@@ -8,7 +8,7 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, cast
@@ -131,6 +131,17 @@ def answer(
 def last(data: bytes) -> Step:
     """Send this and close."""
     return lambda line, _: line.sendall(data)
+
+
+def by_path(answers: Mapping[str, bytes]) -> Step:
+    """Answer by how the path ends, whatever is asked when; else there is nothing."""
+
+    def step(line: socket.socket, request: Request) -> None:
+        path = request.line.split()[1].partition("?")[0]
+        found = [data for end, data in answers.items() if path.endswith(end)]
+        line.sendall(found[0] if found else answer(b"", "404 Not Found"))
+
+    return step
 
 
 def drip(first: bytes, drop: bytes, ended: threading.Event) -> Step:
