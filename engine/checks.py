@@ -5,12 +5,14 @@ access token was used, and that it has ended where the org says so. No database
 connection is held while the org is asked.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
 from database import db, now
 from engine.expiry import holder_of
+from engine.lanes import PATIENCE, left_of
 from engine.results import RecordGone
 from models import ExpirySource, ExternalApplication, site_for
 from salesforce import (
@@ -25,6 +27,7 @@ from salesforce import (
 NEARLY_ALL = 0.8
 """Of the API requests that an org takes in 24 hours."""
 MILLISECONDS = 1_000
+TOO_LATE = "The org took too long before: no time was left for this."
 
 
 class Step(StrEnum):
@@ -64,30 +67,39 @@ class Check(NamedTuple):
         return f"{word} ({self.code})" if self.code else word
 
 
-def go_on(application: ExternalApplication, done: Sequence[Check]) -> list[Check]:
-    """Take the next step after those that are `done`.
+def go_on(
+    application: ExternalApplication,
+    done: Sequence[Check],
+    seconds: float = PATIENCE,
+) -> list[Check]:
+    """Take the next step after those that are `done`, within some seconds.
 
     Where it shows that the rest would tell nothing, the rest comes with it, not
-    asked. Returns nothing when all are done. Raises `RecordGone`.
+    asked; so does all that is left where there is no second left. Returns nothing
+    when all are done. Raises `RecordGone`.
     """
     left = list(Step)[len(done) :]
     if not left:
         return []
-    check = STEPS[left[0]](application, done)
+    if not seconds:
+        return [Check(one, ok=None, sentence=TOO_LATE, asked=False) for one in left]
+    check = STEPS[left[0]](application, done, seconds)
     stops = check.ok is False
     rest = [_left_out(step, check) for step in left[1:]] if stops else []
     return [check, *rest]
 
 
 def run(application: ExternalApplication) -> list[Check]:
-    """Take all steps, one after the other."""
-    done: list[Check] = []
-    while more := go_on(application, done):
+    """Take all steps, one after the other, as far as the time for all goes."""
+    done, until = list[Check](), time.monotonic() + PATIENCE
+    while more := go_on(application, done, left_of(until, PATIENCE)):
         done += more
     return done
 
 
-def _look_for_sites(application: ExternalApplication, _: Sequence[Check]) -> Check:
+def _look_for_sites(
+    application: ExternalApplication, _: Sequence[Check], __: float
+) -> Check:
     addresses = [application.domain.origin]
     if application.instance_url:
         addresses.append(application.instance_url)
@@ -104,24 +116,31 @@ def _look_for_sites(application: ExternalApplication, _: Sequence[Check]) -> Che
     return Check(Step.SITE, ok=True, sentence="Remote Sites let Orgdesk call this org.")
 
 
-def _ask_host(application: ExternalApplication, _: Sequence[Check]) -> Check:
+def _ask_host(
+    application: ExternalApplication, _: Sequence[Check], seconds: float
+) -> Check:
     client, instance_url = _client(application), application.instance_url
     db.session.commit()
-    return _found(application, Step.HOST, probe_host(client, instance_url))
+    probe = probe_host(client, instance_url, deadline=seconds)
+    return _found(application, Step.HOST, probe)
 
 
-def _try_token(application: ExternalApplication, _: Sequence[Check]) -> Check:
+def _try_token(
+    application: ExternalApplication, _: Sequence[Check], seconds: float
+) -> Check:
     token = _token(application)
     if token is None:
         return _no_token(application, Step.TOKEN)
     application_id, client = application.id, _client(application)
     db.session.commit()
-    probe = probe_token(client, token)
+    probe = probe_token(client, token, deadline=seconds)
     noted = _note(application_id, token, dead=probe.ok is False)
     return _found(application, Step.TOKEN, probe)._replace(noted=noted)
 
 
-def _ask_limits(application: ExternalApplication, done: Sequence[Check]) -> Check:
+def _ask_limits(
+    application: ExternalApplication, done: Sequence[Check], seconds: float
+) -> Check:
     token, instance_url = _token(application), application.instance_url
     if token is None:
         return _no_token(application, Step.API)
@@ -136,14 +155,14 @@ def _ask_limits(application: ExternalApplication, done: Sequence[Check]) -> Chec
     client = _client(application)
     db.session.commit()
     version = next((one.version for one in done if one.version), None)
-    probe = probe_limits(client, instance_url, token, version)
+    probe = probe_limits(client, instance_url, token, version, deadline=seconds)
     check = _found(application, Step.API, probe)
     if probe.used and probe.maximum and probe.used / probe.maximum >= NEARLY_ALL:
         return check._replace(action="That is nearly all: look in the org for who.")
     return check
 
 
-STEPS: dict[Step, Callable[[ExternalApplication, Sequence[Check]], Check]] = {
+STEPS: dict[Step, Callable[[ExternalApplication, Sequence[Check], float], Check]] = {
     Step.SITE: _look_for_sites,
     Step.HOST: _ask_host,
     Step.TOKEN: _try_token,

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from sqlalchemy.exc import OperationalError
 
 from database import db, now
+from engine.lanes import left_of
 from models import ExpirySource, ExternalApplication
 from salesforce import Client, SalesforceError, introspect, is_alive
 
@@ -46,10 +47,13 @@ class Former(NamedTuple):
         return age if YOUNGEST <= age <= OLDEST else None
 
 
-def find_expiry(application_id: int, client: Client, former: Former) -> None:
+def find_expiry(
+    application_id: int, client: Client, former: Former, until: float
+) -> None:
     """Find out when the token that was just stored ends, and note it.
 
-    Nothing depends on it, so whatever goes wrong is let go.
+    Nothing depends on it, so whatever goes wrong is let go, and nothing is asked
+    after `until`, on the monotonic clock.
     """
     try:
         application = db.session.get(ExternalApplication, application_id)
@@ -62,19 +66,22 @@ def find_expiry(application_id: int, client: Client, former: Former) -> None:
             application.introspection_refused_at
         )
         db.session.commit()
-        if may_ask and _introspect(application_id, client, token):
+        if may_ask and _introspect(application_id, client, token, until):
             return
         if former.access_token != token:
-            _learn(application_id, client, token, former)
+            _learn(application_id, client, token, former, until)
     except OperationalError as error:
         db.session.rollback()
         log.warning("The expiry is not stored: %s", error.orig)
 
 
-def _introspect(application_id: int, client: Client, token: str) -> bool:
-    """Ask the org; False where it lets nobody ask."""
+def _introspect(application_id: int, client: Client, token: str, until: float) -> bool:
+    """Ask the org; False where it lets nobody ask, and not where it is too late."""
+    seconds = left_of(until, DEADLINE)
+    if not seconds:
+        return True
     try:
-        seen = introspect(client, token, "access_token", deadline=DEADLINE)
+        seen = introspect(client, token, "access_token", deadline=seconds)
     except SalesforceError as error:
         if not error.refused:
             return True
@@ -89,11 +96,13 @@ def _introspect(application_id: int, client: Client, token: str) -> bool:
     return True
 
 
-def _learn(application_id: int, client: Client, token: str, former: Former) -> None:
-    age = former.age
-    if age is None or former.access_token is None:
+def _learn(
+    application_id: int, client: Client, token: str, former: Former, until: float
+) -> None:
+    age, seconds = former.age, left_of(until, DEADLINE)
+    if age is None or former.access_token is None or not seconds:
         return
-    alive = is_alive(client, former.access_token, deadline=DEADLINE)
+    alive = is_alive(client, former.access_token, deadline=seconds)
     if alive is None:
         return
     if application := holder_of(application_id, token):

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.exc import OperationalError
 
 from database import db, now
-from engine.lanes import Asked
+from engine.lanes import Asked, left_of
 from models import ExternalApplication
 from salesforce import Client, Identity, SalesforceError, TokenAnswer, read_identity
 
@@ -20,8 +20,11 @@ ASK_AGAIN = timedelta(days=7)
 """After this names that are known are asked for once more."""
 
 
-def who_is(asked: Asked) -> Identity | None:
-    """Ask whose a new token is, before it is stored; None where that is not told."""
+def who_is(asked: Asked, until: float) -> Identity | None:
+    """Ask whose a new token is, before it is stored; None where that is not told.
+
+    `until`, here and below, is when nothing is asked any more, on the monotonic clock.
+    """
     answer = asked.result
     if not isinstance(answer, TokenAnswer) or asked.client is None:
         return None
@@ -31,6 +34,7 @@ def who_is(asked: Asked) -> Identity | None:
         answer.identity_url,
         answer.instance_url,
         answer.scope,
+        until,
     )
 
 
@@ -45,7 +49,7 @@ def fit_to_keep(asked: Asked, application: ExternalApplication) -> Asked:
     return asked._replace(identity=identity)
 
 
-def find_identity(application_id: int, client: Client) -> None:
+def find_identity(application_id: int, client: Client, until: float) -> None:
     """Find out whose the stored token is, where it is time to ask, and note it.
 
     Nothing depends on it, so whatever goes wrong is let go.
@@ -60,8 +64,10 @@ def find_identity(application_id: int, client: Client) -> None:
             application.instance_url,
             application.granted_scopes,
         )
+        if not left_of(until, DEADLINE):
+            return
         db.session.commit()
-        identity = _read(client, token, *asked_with)
+        identity = _read(client, token, *asked_with, until)
         found = ExternalApplication.locked(application_id)
         if found is not None and identity is not None:
             identity = identity.without(found.known_secrets)
@@ -82,7 +88,11 @@ def _read(
     identity_url: str | None,
     instance_url: str | None,
     scope: str | None,
+    until: float,
 ) -> Identity | None:
+    seconds = left_of(until, DEADLINE)
+    if not seconds:
+        return None
     try:
         return read_identity(
             client,
@@ -90,7 +100,7 @@ def _read(
             identity_url=identity_url,
             instance_url=instance_url,
             scopes=scope,
-            deadline=DEADLINE,
+            deadline=seconds,
         )
     except SalesforceError:
         return None

@@ -25,7 +25,7 @@ from salesforce import (
 from vault import Sealed, UnreadableSecret
 
 PATIENCE = 20.0
-"""Seconds for all requests of an attempt together."""
+"""Seconds for all that an org is asked in an attempt, or in a test of it."""
 PAUSES = (0.5, 1.5)
 """Seconds before a request that is safe to repeat is sent again."""
 SHORTEST_CALL = 1.0
@@ -152,25 +152,30 @@ def clients_of(application: ExternalApplication) -> Clients:
     )
 
 
-def ask(request: Request) -> Asked:
+def left_of(until: float, most: float) -> float:
+    """Return the seconds for another request: 0 where it is too late to begin one."""
+    left = until - time.monotonic()
+    return min(left, most) if left >= SHORTEST_CALL else 0
+
+
+def ask(request: Request, until: float) -> Asked:
     """Ask the org, in bounded time; a failure is a result like another.
 
     The next secret is tried where the org refuses the current one. What is
     safe to repeat is sent again, after a pause, where the failure may pass.
     """
-    began = time.monotonic()
-    end, sent = began + PATIENCE, 0
+    began, sent = time.monotonic(), 0
     pauses = iter(PAUSES if request.is_repeatable else ())
     while True:
         tried = with_either_secret(
             request.clients,
             lambda client: request.send(
-                client, max(SHORTEST_CALL, end - time.monotonic())
+                client, max(SHORTEST_CALL, until - time.monotonic())
             ),
         )
         sent += tried.requests
         pause = next(pauses, None)
-        if not _is_worth_repeating(tried.result, pause, end):
+        if not _is_worth_repeating(tried.result, pause, until):
             seconds = time.monotonic() - began
             return Asked(tried.result, tried.client, tried.secret, sent, seconds)
         time.sleep(_longer(tried.result, pause or 0))
@@ -191,11 +196,11 @@ def with_either_secret(clients: Clients, send: Callable[[Client], T]) -> Tried[T
 
 
 def _is_worth_repeating(
-    result: TokenAnswer | SalesforceError, pause: float | None, end: float
+    result: TokenAnswer | SalesforceError, pause: float | None, until: float
 ) -> bool:
     if pause is None or isinstance(result, TokenAnswer) or not result.is_transient:
         return False
-    left = end - time.monotonic()
+    left = until - time.monotonic()
     return _longer(result, pause) + SHORTEST_CALL <= left
 
 

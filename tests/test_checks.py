@@ -4,6 +4,7 @@ import html
 import json
 import re
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -30,7 +31,7 @@ from tests.test_attempts import words
 from tests.test_audit import told
 from tests.test_authorizations import change
 from tests.test_panel import give_token, panel, seal_in
-from tests.wire import Request, Server, Step, answer, last, reset, serving
+from tests.wire import Request, Server, Step, answer, last, reset, serving, silence
 
 CHECKS, NEXT = "/applications/1/checks", "/applications/1/checks/next"
 TOKEN = "00D000000000001!anAccessTokenOfTheTests"
@@ -275,6 +276,51 @@ def test_a_slow_org_shows_how_slow_it_is(
 
     server.script = [late, last(USER), last(LIMITS)]
     assert re.search(r"Host : ok, 0\.[3-9]\d s\.", said(press(client).text))
+
+
+@pytest.mark.parametrize(
+    ("at", "outcomes"),
+    [
+        (0, ["ok", "not asked", "not asked"]),
+        (1, ["ok", "ok", "not asked"]),
+    ],
+    ids=["host", "token"],
+)
+def test_one_click_waits_once_for_an_org_that_is_slow_at_each_step(
+    client: StrictClient,
+    server: Server,
+    org_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    at: int,
+    outcomes: list[str],
+) -> None:
+    monkeypatch.setattr("engine.checks.PATIENCE", 2.0)
+    steps = [VERSIONS, USER, LIMITS]
+
+    def slow(line: socket.socket, _: Request) -> None:
+        time.sleep(1.2)
+        line.sendall(steps[at])
+
+    server.script = [*map(last, steps[:at]), slow, *map(last, steps[at + 1 :])]
+    page = press(client)
+    assert [word for _, word in found(page.text)][1:] == outcomes
+    assert "The org took too long before" in said(page.text)
+    assert len(server.requests) == at + 1
+
+
+def test_an_org_that_hangs_is_left_when_the_time_for_all_is_over(
+    client: StrictClient,
+    server: Server,
+    org_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("engine.checks.PATIENCE", 2.0)
+    cut = threading.Event()
+    server.script = [last(VERSIONS), silence(b"", cut)]
+    outcomes = [word for _, word in found(press(client).text)]
+    assert outcomes == ["ok", "ok", "not known", "not asked"]
+    assert cut.wait(2)
+    assert len(server.requests) == 2
 
 
 def test_the_token_goes_where_it_belongs_and_nowhere_else(

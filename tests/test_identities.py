@@ -1,6 +1,9 @@
 """Whose a token is: asked of the org, shown, and never trusted."""
 
 import html
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
@@ -9,11 +12,13 @@ import pytest
 from flask import Flask
 
 from database import db, now
+from models import ExpirySource
+from salesforce import State
 from tests.conftest import CLICK, StrictClient, add_application, connect, load
 from tests.servers import PracticeOrg
 from tests.test_attempts import words
 from tests.test_authorizations import change
-from tests.wire import Server, answer, by_path, serving
+from tests.wire import Request, Server, Step, answer, by_path, serving, silence
 
 PAGE = "/applications/1"
 
@@ -221,3 +226,62 @@ def test_a_token_that_is_held_is_a_secret_of_the_record_too(
     for text in (client.get(PAGE).text, whatever_is_stored(app)):
         assert HEIR not in text
     assert "(The org said: x: (fingerprint" in str(load(app, 1).last_error)
+
+
+# --- an org that is slow ---------------------------------------------------
+
+
+def slow(step: Step, seconds: float) -> Step:
+    def later(line: socket.socket, request: Request) -> None:
+        time.sleep(seconds)
+        assert callable(step)
+        step(line, request)
+
+    return later
+
+
+def asked_of(server: Server) -> list[str]:
+    return [one.line.split()[1].rpartition("/")[2] for one in server.requests]
+
+
+def test_what_is_only_good_to_know_is_not_asked_when_the_time_is_over(
+    app: Flask, client: StrictClient, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.attempts.PATIENCE", 1.4)
+    play(server, REFRESH)
+    server.script[0] = slow(server.script[0], 0.7)
+    log_in(client)
+    assert asked_of(server) == ["token"]
+    record = load(app, 1)
+    assert (record.state, record.org_username) == (State.CONNECTED, None)
+    assert record.expiry_source is ExpirySource.ASSUMED
+    monkeypatch.undo()
+    client.submit(CLICK, htmx=True)
+    assert asked_of(server)[1:] == ["token", "introspect", "userinfo"]
+
+
+def test_an_org_that_hangs_after_its_token_is_asked_once(
+    app: Flask, client: StrictClient, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.attempts.PATIENCE", 2.0)
+    play(server, REFRESH)
+    cut = threading.Event()
+    server.script[1:] = [silence(b"", cut)] * 9
+    log_in(client)
+    assert asked_of(server) == ["token", "userinfo"]
+    assert cut.wait(2)
+    assert load(app, 1).state is State.CONNECTED
+
+
+def test_a_grant_that_has_to_end_is_revoked_however_slow_the_org_was(
+    client: StrictClient, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(server, REFRESH)
+    log_in(client)
+    server.requests.clear()
+    monkeypatch.setattr("engine.attempts.PATIENCE", 1.4)
+    play(server, HEIR)
+    server.script[0] = slow(server.script[0], 0.7)
+    log_in(client)
+    assert asked_of(server) == ["token", "revoke"]
+    assert server.requests[1].form == {"token": REFRESH}
