@@ -65,7 +65,7 @@ OWN_CALLBACK = "http://localhost/callback"
 SECRET = "a-consumer-secret-of-the-tests"
 
 
-SLOW = ("test_processes", "test_processes_postgresql", "test_run", "test_keys")
+SLOW = ("test_processes",)
 """Files that begin first: they wait more than they work, and others work meanwhile."""
 
 

@@ -454,7 +454,8 @@ def test_an_unlisted_identity_is_not_believed(app: Flask) -> None:
     assert load(app, 1).refresh_token_problem is None
     store(app, identity_url=f"https://evil.example/id/{IDS}")
     record = load(app, 1)
-    assert record.identity_url is record.organization_id is record.user_id is None
+    assert record.identity_url is None
+    assert (record.organization_id, record.user_id) == tuple(IDS.split("/"))
     assert "its Id: no Remote Site covers https://evil.example." in str(
         record.last_error
     )

@@ -25,7 +25,7 @@ def test_the_summary_filters_tags_find_and_back_leads_back(
     listed = page.locator("tbody tr")
     expect(listed.first).to_contain_text("Owner: ada@acme.example")
     page.get_by_role("link", name=re.compile("^1 blocked$")).click()
-    expect(page.locator("[aria-current]")).to_have_text("1 blocked")
+    expect(page.get_by_role("main").locator("[aria-current]")).to_have_text("1 blocked")
     expect(listed).to_have_count(1)
     page.reload()
     listed.get_by_role("link", name="Tagged").click()
@@ -36,5 +36,5 @@ def test_the_summary_filters_tags_find_and_back_leads_back(
     page.go_back()
     assert page.url == address
     page.go_back()
-    expect(page.locator("[aria-current]")).to_have_text("1 blocked")
+    expect(page.get_by_role("main").locator("[aria-current]")).to_have_text("1 blocked")
     assert page.url.endswith("/?state=blocked&sort=attention")
