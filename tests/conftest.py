@@ -44,6 +44,7 @@ os.environ.setdefault("XDG_RUNTIME_DIR", INSTANCE.name)
 settings.register_profile(
     "test",
     derandomize=True,
+    max_examples=60,  # every run takes their time; `make fuzz` takes 2,000
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

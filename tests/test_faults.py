@@ -546,7 +546,7 @@ IS_FUZZ = settings.get_current_profile_name() == "fuzz"
 @pytest.mark.filterwarnings(
     "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
 )
-@settings(max_examples=10_000 if IS_FUZZ else 200)
+@settings(max_examples=10_000 if IS_FUZZ else 100)
 @given(
     lane=st.sampled_from(LANES),
     status=CODES,

@@ -119,25 +119,27 @@ def path_of(rule: Rule) -> str:
 REQUESTS = list(every_request())
 
 
-@pytest.mark.parametrize("who", [STRANGER, *Role], ids=str)
 @pytest.mark.parametrize("asked", REQUESTS, ids=str)
 def test_who_may_and_who_may_not(
-    app: Flask, stranger: StrictClient, asked: Request, who: Role | None
+    app: Flask, stranger: StrictClient, asked: Request
 ) -> None:
-    client = browser_of(app, f"{who}@orgdesk.example", who) if who else stranger
-    token = client.csrf("/account" if who else "/sign-in")
-    form = {"csrf_token": token} if asked.method == "POST" else {}
-    with client.open(asked.path, method=asked.method, data=form) as answer:
-        refused = answer.status_code == 403
-        sent_to_sign_in = answer.location and answer.location.startswith("/sign-in?")
-    if who in WHO[asked.endpoint]:
-        assert not refused
-        assert not sent_to_sign_in
-    elif who is STRANGER:
-        assert sent_to_sign_in
-        assert answer.status_code == 303
-    else:
-        assert refused
+    for who in (STRANGER, *Role):
+        client = browser_of(app, f"{who}@orgdesk.example", who) if who else stranger
+        token = client.csrf("/account" if who else "/sign-in")
+        form = {"csrf_token": token} if asked.method == "POST" else {}
+        with client.open(asked.path, method=asked.method, data=form) as answer:
+            refused = answer.status_code == 403
+            sent_to_sign_in = answer.location and answer.location.startswith(
+                "/sign-in?"
+            )
+        if who in WHO[asked.endpoint]:
+            assert not refused, who
+            assert not sent_to_sign_in, who
+        elif who is STRANGER:
+            assert sent_to_sign_in
+            assert answer.status_code == 303
+        else:
+            assert refused, who
 
 
 def test_every_page_is_written_down() -> None:
