@@ -66,7 +66,8 @@ def test_fifty_clicks_on_two_instances_are_one_request(
     browsers = [ships.browser(0), ships.browser(1)]
     (record,) = ships.add_records(1, browsers[0])
     before = asked(org)
-    switch(org, rotation=True, fault="slow", seconds=0.5)
+    # Whoever comes when it is over asks anew: a busy machine needs more than 0.5 s.
+    switch(org, rotation=True, fault="slow", seconds=3)
     answers = browsers[0].click_all([record] * AT_ONCE, browsers[1])
     assert asked(org) == before + 1
     assert [answer.status_code for answer in answers] == [200] * AT_ONCE
