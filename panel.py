@@ -15,7 +15,6 @@ from models import (
     Budget,
     ExternalApplication,
     Flow,
-    HeldToken,
     any_block,
     any_open,
     block_on,
@@ -46,7 +45,7 @@ def panel_context(application: ExternalApplication) -> dict[str, object]:
             application, (entry.attempt for entry in history.entries)
         ),
         "history": history,
-        "held": HeldToken.of(application.id) if application.held_at else None,
+        "held": application.held,
         "block": block_on(application.id) if look.is_blocked else None,
         "budget_limit": APPROVAL_LIMIT,
         "budgets": _budgets(application, look.used),

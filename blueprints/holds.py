@@ -19,13 +19,13 @@ View = str | Response | tuple[str, int]
 @blueprint.post("/rejection")
 @needs(Role.OPERATOR)
 def reject(application_id: int) -> View:
-    sentence = engine.reject(application_id, _mark())
+    sentence = engine.reject_held(application_id, _mark())
     return show_panel(load_application(application_id), done=sentence)
 
 
 @blueprint.post("/acceptance")
 def take(application_id: int) -> View:
-    sentence = engine.take(application_id, _mark())
+    sentence = engine.take_held(application_id, _mark())
     return show_panel(load_application(application_id), done=sentence)
 
 
@@ -39,7 +39,7 @@ def save(application_id: int) -> View:
     form = SaveAsForm(data={"application_name": name})
     if form.validate_on_submit():
         try:
-            another = engine.save_as(
+            another = engine.save_held_as(
                 application_id, _mark(), str(form.application_name.data)
             )
         except engine.NameTaken:

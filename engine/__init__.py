@@ -11,9 +11,9 @@ from engine.holds import (
     NOTHING_HELD,
     NameTaken,
     NotDecided,
-    reject,
-    save_as,
-    take,
+    reject_held,
+    save_held_as,
+    take_held,
 )
 from engine.lanes import Step, choose
 from engine.logins import finish_login
@@ -39,13 +39,13 @@ __all__ = [
     "finish_login",
     "get_token",
     "lift_panic",
-    "reject",
+    "reject_held",
     "retry_panic",
     "revoke",
     "run_panic",
-    "save_as",
+    "save_held_as",
     "see_to_panic",
     "settle",
     "start_panic",
-    "take",
+    "take_held",
 ]

@@ -18,7 +18,7 @@ from salesforce import Client, SalesforceError, introspect, is_alive
 DEADLINE = 5.0
 """Seconds for the question: the token is stored, but somebody waits."""
 ASK_AGAIN = timedelta(days=7)
-"""After this an org that refused introspection is asked once more."""
+"""After this an org is asked once more for what it refused, or said already."""
 YOUNGEST, OLDEST = timedelta(minutes=15), timedelta(days=1)
 """Ages of a token that tell something: the bounds of Salesforce's timeouts."""
 
@@ -62,7 +62,7 @@ def find_expiry(
             return
         if application.expiry_source is ExpirySource.STATED:
             return
-        may_ask = client.client_secret and not _is_recent(
+        may_ask = client.client_secret and not is_recent(
             application.introspection_refused_at
         )
         db.session.commit()
@@ -120,5 +120,6 @@ def holder_of(application_id: int, token: str) -> ExternalApplication | None:
     return application
 
 
-def _is_recent(moment: datetime | None) -> bool:
+def is_recent(moment: datetime | None) -> bool:
+    """Whether it is too soon to ask again what was asked then."""
     return moment is not None and abs(now() - moment) < ASK_AGAIN

@@ -40,7 +40,7 @@ def stored_grant(application: ExternalApplication) -> LooseGrant | None:
 
 def approval_of(application: ExternalApplication) -> Approval | None:
     """Return the approval behind the grant that the record stores."""
-    held = HeldToken.of(application.id) if application.held_at else None
+    held = application.held
     return Approval.of(application.id, held.approval_id if held else None)
 
 

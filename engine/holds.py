@@ -1,6 +1,7 @@
 """Held tokens: what becomes of one that somebody has decided about."""
 
 from contextlib import suppress
+from typing import Never
 
 from sqlalchemy.exc import IntegrityError
 
@@ -39,7 +40,7 @@ class NameTaken(Exception):
     """Another record has the name already."""
 
 
-def reject(application_id: int, mark: str) -> str:
+def reject_held(application_id: int, mark: str) -> str:
     """Keep what the record has; revoke and drop what is held. Raises `NotDecided`.
 
     `mark`, here and below, is of the token that was seen: no other is decided about.
@@ -57,13 +58,13 @@ def reject(application_id: int, mark: str) -> str:
 
 def drop_if_over(application: ExternalApplication) -> None:
     """Drop a token that was held for too long, as if somebody had rejected it."""
-    held = HeldToken.of(application.id)
+    held = application.held
     if held is not None and held.is_over:
         with suppress(NotDecided):  # somebody was faster
-            reject(application.id, held.mark)
+            reject_held(application.id, held.mark)
 
 
-def take(application_id: int, mark: str) -> str:
+def take_held(application_id: int, mark: str) -> str:
     """Make what is held the record's, in place of what it has.
 
     Raises `NotDecided`.
@@ -88,7 +89,7 @@ def take(application_id: int, mark: str) -> str:
     return "The held token is the record's now."
 
 
-def save_as(application_id: int, mark: str, name: str) -> ExternalApplication:
+def save_held_as(application_id: int, mark: str, name: str) -> ExternalApplication:
     """Make another record of what is held; the first one stays as it is.
 
     Raises `NotDecided` and `NameTaken`.
@@ -96,12 +97,11 @@ def save_as(application_id: int, mark: str, name: str) -> ExternalApplication:
     application, held = _load(application_id, mark)
     client = _client_for(application, held)
     if not held.is_grant_of_its_own:
-        raise NotDecided("Only a token that came by a login makes another record.")
+        _refuse("Only a token that came by a login makes another record.")
     try:
         another = application.twin(name)
     except UnreadableSecret:
-        db.session.rollback()
-        raise NotDecided(UNREADABLE) from None
+        _refuse(UNREADABLE)
     db.session.add(another)
     try:
         db.session.flush()
@@ -110,8 +110,7 @@ def save_as(application_id: int, mark: str, name: str) -> ExternalApplication:
         raise NameTaken from None
     _store(another, held, client)
     if block_on(application.id):  # it began since that was asked
-        db.session.rollback()
-        raise NotDecided(BLOCKED)
+        _refuse(BLOCKED)
     release(application, held)
     if approval := db.session.get(Approval, held.approval_id or 0):
         approval.application_id, approval.application_name = another.id, name
@@ -131,42 +130,40 @@ def _load(application_id: int, mark: str) -> tuple[ExternalApplication, HeldToke
     application = ExternalApplication.locked(application_id)
     if application is None:
         raise RecordGone
-    held = HeldToken.of(application_id)
+    held = application.held
     if held is None:
-        db.session.rollback()
-        raise NotDecided(NOTHING_HELD)
+        _refuse(NOTHING_HELD)
     if held.mark != mark:
-        db.session.rollback()
-        raise NotDecided(ANOTHER_HELD)
+        _refuse(ANOTHER_HELD)
     return application, held
 
 
 def _client_for(application: ExternalApplication, held: HeldToken) -> Client:
     """Return the app that the held token is of; raise `NotDecided`."""
-    why = None
     if held.is_over:
-        why = NOTHING_HELD
-    elif block_on(application.id):
-        why = BLOCKED
-    elif (held.salesforce_domain, held.client_id) != application.app:
-        why = MOVED
-    if why:
-        db.session.rollback()
-        raise NotDecided(why)
+        _refuse(NOTHING_HELD)
+    if block_on(application.id):
+        _refuse(BLOCKED)
+    if (held.salesforce_domain, held.client_id) != application.app:
+        _refuse(MOVED)
     try:
         return clients_of(application)[0][1]
     except SalesforceError as error:
-        db.session.rollback()
-        raise NotDecided(str(error)) from None
+        _refuse(str(error))
 
 
 def _store(application: ExternalApplication, held: HeldToken, client: Client) -> None:
     try:
         answer = held.answer()
     except UnreadableSecret:
-        db.session.rollback()
-        raise NotDecided(UNREADABLE) from None
+        _refuse(UNREADABLE)
     application.store_token(answer, client, held.lane, held.lane_reason)
     application.take_names(held)
     if held.secret_used:
         application.secret_used = held.secret_used
+
+
+def _refuse(why: str) -> Never:
+    """Leave all as it was, and say why."""
+    db.session.rollback()
+    raise NotDecided(why) from None

@@ -1,10 +1,9 @@
 """Whose token it is: the org is asked, as far as the scopes allow."""
 
-from datetime import datetime, timedelta
-
 from sqlalchemy.exc import OperationalError
 
-from database import db, now
+from database import db
+from engine.expiry import holder_of, is_recent
 from engine.lanes import Asked, left_of
 from models import ExternalApplication
 from salesforce import Client, Identity, SalesforceError, TokenAnswer, read_identity
@@ -16,8 +15,6 @@ ANOTHERS = (
     "The org says that the stored token is of somebody else than its answer named."
 )
 LOOK = "Compare the Organization and the User below with the org, then log in again."
-ASK_AGAIN = timedelta(days=7)
-"""After this names that are known are asked for once more."""
 
 
 def who_is(asked: Asked, until: float) -> Identity | None:
@@ -57,7 +54,7 @@ def find_identity(application_id: int, client: Client, until: float) -> None:
     try:
         application = db.session.get(ExternalApplication, application_id)
         token = application.opened("access_token") if application else None
-        if not application or not token or _is_recent(application.identity_read_at):
+        if not application or not token or is_recent(application.identity_read_at):
             return
         asked_with = (
             application.identity_url,
@@ -68,15 +65,11 @@ def find_identity(application_id: int, client: Client, until: float) -> None:
             return
         db.session.commit()
         identity = _read(client, token, *asked_with, until)
-        found = ExternalApplication.locked(application_id)
-        if found is not None and identity is not None:
-            identity = identity.without(found.known_secrets)
-        if (
-            found is not None
-            and found.opened("access_token") == token
-            and not found.learn_identity(identity)
-        ):
-            found.note_problem(ANOTHERS, DIFFERS, LOOK)
+        if found := holder_of(application_id, token):
+            if identity is not None:
+                identity = identity.without(found.known_secrets)
+            if not found.learn_identity(identity):
+                found.note_problem(ANOTHERS, DIFFERS, LOOK)
         db.session.commit()
     except OperationalError:
         db.session.rollback()
@@ -104,7 +97,3 @@ def _read(
         )
     except SalesforceError:
         return None
-
-
-def _is_recent(moment: datetime | None) -> bool:
-    return moment is not None and abs(now() - moment) < ASK_AGAIN

@@ -148,12 +148,11 @@ def _take(
         _keep_failure(flight, asked, result, application, untouched=untouched)
         return _Taken(Outcome.FAILED)
     assert asked.client is not None
-    held = HeldToken.of(application.id)
     if asked.client.app == application.app and (
         why := why_held(application, result, asked.identity, flight.lane)
     ):
-        return _hold(flight, asked, result, application, held, why)
-    return _store(flight, asked, result, application, held)
+        return _hold(flight, asked, result, application, why)
+    return _store(flight, asked, result, application)
 
 
 def _keep_to_revoke(
@@ -169,8 +168,7 @@ def _keep_to_revoke(
         application.id, application.application_name, application.salesforce_domain
     )
     if flight.lane is Lane.BROWSER and isinstance(result, TokenAnswer):
-        held = HeldToken.of(application.id)
-        taken = _hold(flight, asked, result, application, held, HoldReason.BLOCKED)
+        taken = _hold(flight, asked, result, application, HoldReason.BLOCKED)
         return taken._replace(code=BLOCKED, panic_id=panic.id)
     token = result if isinstance(result, TokenAnswer) else result.refresh_token
     assert token is not None
@@ -196,23 +194,20 @@ def _keep_failure(
 
 
 def _store(
-    flight: Flight,
-    asked: Asked,
-    answer: TokenAnswer,
-    application: ExternalApplication,
-    held: HeldToken | None,
+    flight: Flight, asked: Asked, answer: TokenAnswer, application: ExternalApplication
 ) -> _Taken:
     """Store it; a login also decides about what was held, and ends a former grant."""
     assert asked.client is not None
-    former = stored_grant(application)
+    is_login = flight.lane is Lane.BROWSER
+    former = stored_grant(application) if is_login else None
     is_stored = application.store_token(
         answer, asked.client, flight.lane, flight.reason, asked.identity
     )
     if asked.secret and asked.client.client_secret:
         application.secret_used = asked.secret
     loose = []
-    if flight.lane is Lane.BROWSER:
-        if held is not None:
+    if is_login:
+        if held := application.held:
             loose += release(application, held)
         _give_approval(asked, answer, application)
         if former and not former.is_of(application):
@@ -226,11 +221,11 @@ def _hold(
     asked: Asked,
     answer: TokenAnswer,
     application: ExternalApplication,
-    former: HeldToken | None,
     why: HoldReason,
 ) -> _Taken:
     """Keep it apart, in place of what was held before."""
     assert asked.client is not None
+    former = application.held
     loose = release(application, former) if former else []
     given = None
     if flight.lane is Lane.BROWSER:

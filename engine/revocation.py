@@ -15,7 +15,6 @@ from models import (
     Ending,
     Event,
     ExternalApplication,
-    HeldToken,
     Lane,
     PanicRevocation,
     Progress,
@@ -149,7 +148,7 @@ def revoke_loose(
 
 def _forget(application: ExternalApplication, *, ended: bool) -> None:
     """Keep no token, held or stored; note the approvals that `ended` with them."""
-    approval, held = approval_of(application), HeldToken.of(application.id)
+    approval, held = approval_of(application), application.held
     if held is not None:
         release(application, held)
     if ended:
@@ -160,7 +159,7 @@ def _forget(application: ExternalApplication, *, ended: bool) -> None:
 
 def _seen(application: ExternalApplication) -> tuple[object, ...]:
     """Tell the tokens of a record, stored and held, from those of a moment later."""
-    held = HeldToken.of(application.id)
+    held = application.held
     return *application.fingerprints, held and held.mark
 
 
@@ -178,7 +177,7 @@ def _grants_of(application: ExternalApplication) -> list[_Grant]:
         grants.append([*_held(access, application.access_token_domain or own)])
     else:
         grants[0] += _held(access, application.access_token_domain or domain)
-    if held := HeldToken.of(application.id):
+    if held := application.held:
         domain = held.salesforce_domain
         refresh = held.refresh_token
         grants.append(

@@ -205,11 +205,15 @@ class Grant(Identified, LifeLine, OAuthClient):
         """What this record holds, and the tokens that are held beside it."""
         columns = (*self.SECRETS, "oauth_code")
         sealed = [getattr(self, column) for column in columns]
-        if self.held_at is not None:
-            with db.session.no_autoflush:  # this asks, amid what is not whole yet
-                held = HeldToken.of(self.id)
-            sealed += [held.access_token, held.refresh_token] if held else []
+        with db.session.no_autoflush:  # this may ask, amid what is not whole yet
+            held = self.held
+        sealed += [held.access_token, held.refresh_token] if held else []
         return {value for one in sealed if (value := opened(one))}
+
+    @property
+    def held(self) -> HeldToken | None:
+        """The token that is held for this record, asked for where there is one."""
+        return HeldToken.of(self.id) if self.held_at else None
 
     def opened(self, column: str) -> str | None:
         """Return a secret's value, None where there is none or no key opens it."""
