@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,6 +22,8 @@ from flask_migrate import upgrade
 from flask_security import hash_password
 from hypothesis import HealthCheck, settings
 from jinja2 import FileSystemBytecodeCache
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 from werkzeug.test import TestResponse
 
 from app import create_app
@@ -68,6 +71,21 @@ SECRET = "a-consumer-secret-of-the-tests"
 
 SLOW = ("test_processes",)
 """Files that begin first: they wait more than they work, and others work meanwhile."""
+
+
+@contextmanager
+def sql_taken() -> Iterator[list[tuple[str, Any]]]:
+    """Gather the SQL that is run meanwhile, in any thread, with its parameters."""
+    taken: list[tuple[str, Any]] = []
+
+    def note(_c: object, _cursor: object, sql: str, values: Any, *_: object) -> None:
+        taken.append((sql, values))
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield taken
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,13 +5,11 @@ import logging
 import re
 import threading
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
 from flask import Flask
-from sqlalchemy import event, func, select
-from sqlalchemy.engine import Engine
+from sqlalchemy import func, select
 from werkzeug.test import TestResponse
 
 from app import create_app
@@ -25,6 +23,7 @@ from tests.conftest import (
     add_application,
     browser_of,
     load,
+    sql_taken,
 )
 from tests.servers import ROOT
 
@@ -46,17 +45,9 @@ def count(app: Flask) -> int:
 
 def statements(client: StrictClient, path: str) -> list[str]:
     """Return the SQL statements that one page takes."""
-    seen: list[str] = []
-
-    def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        seen.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
+    with sql_taken() as taken:
         assert client.get(path).status_code == 200
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
-    return seen
+    return [sql for sql, _ in taken]
 
 
 def test_an_empty_list_says_what_to_do_first(client: StrictClient) -> None:

@@ -1,14 +1,12 @@
 """The history of a record: pages of attempts, and what their answers changed."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import event, insert, select, text
-from sqlalchemy.engine import Engine
+from sqlalchemy import insert, select, text
 
 import history
 from database import db, now, tick
@@ -23,7 +21,7 @@ from models import (
     open_attempt,
 )
 from salesforce import State
-from tests.conftest import add_application
+from tests.conftest import add_application, sql_taken
 
 ANSWER = {
     "access_token": "(fingerprint 11111111)",
@@ -172,26 +170,14 @@ def test_the_last_row_of_a_page_is_compared_across_pages(app: Flask) -> None:
     assert last.changes == ["scope gained: refresh_token"]
 
 
-@contextmanager
-def statements() -> Iterator[list[str]]:
-    seen: list[str] = []
-
-    def note(_: Any, __: Any, statement: str, *___: Any) -> None:
-        seen.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", note)
-    yield seen
-    event.remove(Engine, "before_cursor_execute", note)
-
-
 def test_a_page_is_one_statement_and_scans_no_table(app: Flask) -> None:
     for _ in range(2 * PAGE_SIZE):
         add(app)
     with app.app_context():
-        with statements() as seen:
+        with sql_taken() as taken:
             get_page(1, 15)
-        assert len(seen) == 1
-        asked = seen[0].replace("?", "1")
+        assert len(taken) == 1
+        asked = taken[0][0].replace("?", "1")
         plan = db.session.execute(text(f"EXPLAIN QUERY PLAN {asked}")).all()
     assert not [step for step in plan if "SCAN attempt" in step.detail]
 

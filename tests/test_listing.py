@@ -12,8 +12,7 @@ from urllib.parse import urlencode
 import pytest
 from flask import Flask
 from flask_migrate import downgrade, upgrade
-from sqlalchemy import event, insert
-from sqlalchemy.engine import Engine
+from sqlalchemy import insert
 
 from app import create_app
 from database import db
@@ -29,7 +28,7 @@ from models import (
 )
 from models.attention import OF_STATE
 from salesforce import State
-from tests.conftest import add_application
+from tests.conftest import add_application, sql_taken
 from vault import seal
 
 RECORDS = FEW + 200
@@ -258,17 +257,9 @@ def ids(seen: list[Page]) -> list[int]:
 
 def statements(**arguments: str) -> list[tuple[str, Any]]:
     """Return the SQL that one page takes, with its parameters."""
-    seen: list[tuple[str, Any]] = []
-
-    def note(_c: Any, _cursor: Any, sql: str, values: Any, *_: Any) -> None:
-        seen.append((sql, values))
-
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
+    with sql_taken() as taken:
         page(**arguments)
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
-    return seen
+    return taken
 
 
 def plan(sql: str, values: Any) -> list[str]:

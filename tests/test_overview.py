@@ -11,8 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 from flask import Flask
-from sqlalchemy import event, insert, update
-from sqlalchemy.engine import Engine
+from sqlalchemy import insert, update
 
 import overview
 import tally
@@ -28,7 +27,7 @@ from models import (
 )
 from overview import DAYS, SHOWN, Figures, get_figures
 from salesforce import State
-from tests.conftest import StrictClient, browser_of
+from tests.conftest import StrictClient, browser_of, sql_taken
 from vault import seal
 
 DAY = timedelta(days=1)
@@ -119,16 +118,8 @@ def words(part: str) -> str:
 
 @pytest.fixture
 def statements() -> Iterator[list[tuple[str, Any]]]:
-    """The SQL that is run meanwhile, without who is signed in."""
-    seen: list[tuple[str, Any]] = []
-
-    def note(_c: object, _cursor: object, sql: str, values: Any, *_: object) -> None:
-        if "FROM sign_in" not in sql:
-            seen.append((sql, values))
-
-    event.listen(Engine, "before_cursor_execute", note)
-    yield seen
-    event.remove(Engine, "before_cursor_execute", note)
+    with sql_taken() as taken:
+        yield taken
 
 
 # --- the page --------------------------------------------------------------
@@ -549,7 +540,7 @@ def test_figures_of_many_are_kept_for_a_minute_and_the_page_says_so(
         assert tally.counts() is first.counts
         overview.KEEPER.keep(first._replace(counts=older), tally.MANY + 1)
     page = client.get("/overview").text
-    assert statements == []
+    assert not [sql for sql, _ in statements if "FROM sign_in" not in sql]
     assert "Counted 12 s ago" in page
     assert "Every record has an owner" in page
     monkeypatch.setattr(time, "monotonic", lambda: begun + 60)

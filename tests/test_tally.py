@@ -3,16 +3,17 @@
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import event, insert, update
-from sqlalchemy.engine import Engine
+from sqlalchemy import insert, update
 
 import tally
 from database import db, now
 from models import ExternalApplication
 from salesforce import State
+from tests.conftest import sql_taken
 
 HOUR = timedelta(hours=1)
 
@@ -37,15 +38,9 @@ def add(app: Flask, number: int, **values: object) -> None:
 
 
 @pytest.fixture
-def statements() -> Iterator[list[str]]:
-    seen: list[str] = []
-
-    def note(_c: object, _cursor: object, sql: str, *_: object) -> None:
-        seen.append(sql)
-
-    event.listen(Engine, "before_cursor_execute", note)
-    yield seen
-    event.remove(Engine, "before_cursor_execute", note)
+def statements() -> Iterator[list[tuple[str, Any]]]:
+    with sql_taken() as taken:
+        yield taken
 
 
 def test_each_record_counts_once_in_the_state_that_it_is_shown_in(app: Flask) -> None:
@@ -64,7 +59,7 @@ def test_each_record_counts_once_in_the_state_that_it_is_shown_in(app: Flask) ->
 
 
 def test_few_are_counted_each_time_by_one_statement(
-    app: Flask, statements: list[str]
+    app: Flask, statements: list[tuple[str, Any]]
 ) -> None:
     with app.app_context():
         assert tally.counts().total == 0
@@ -76,7 +71,7 @@ def test_few_are_counted_each_time_by_one_statement(
 
 
 def test_many_are_counted_once_a_minute(
-    app: Flask, statements: list[str], monkeypatch: pytest.MonkeyPatch
+    app: Flask, statements: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(app, tally.MANY + 1)
     with app.app_context():
